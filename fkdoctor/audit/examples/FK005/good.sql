@@ -1,0 +1,8 @@
+create table cover_letter_samples (id bigint primary key);
+create table job_recommendations (
+    id bigint primary key,
+    resume_id bigint references cover_letter_samples on delete cascade
+);
+create index on job_recommendations (resume_id);
+-- USER leaves the triggers of foreign keys alone.
+alter table job_recommendations disable trigger user;

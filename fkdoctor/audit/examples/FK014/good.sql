@@ -1,0 +1,6 @@
+create table job_postings (url text primary key);
+create table job_recommendations (
+    id bigint primary key,
+    url text references job_postings on delete cascade
+);
+create index on job_recommendations (url);

@@ -1,0 +1,7 @@
+create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+create table companies (name text collate any_case primary key);
+create table job_postings (
+    id bigint primary key,
+    company text collate any_case references companies on delete cascade
+);
+create index on job_postings (company);

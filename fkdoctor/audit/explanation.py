@@ -1,0 +1,52 @@
+"""A rule with its two examples: SQL that it finds fault with, and the same done well.
+
+They lie in examples/<id>/ and are run by the tests. The first lines of bad.sql name what is found.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fkdoctor.audit.finding import Rule
+from fkdoctor.audit.rules import RULES
+from fkdoctor.errors import UnknownName
+
+_EXAMPLES = Path(__file__).parent / "examples"
+_FINDS = "-- Finds "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A rule, SQL in which it finds something, and SQL in which it does not."""
+
+    rule: Rule
+    bad: str
+    good: str
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The subjects that are found in `bad`, as its first lines name them."""
+        return tuple(
+            line.removeprefix(_FINDS) for line in self.bad.splitlines() if line.startswith(_FINDS)
+        )
+
+
+def explain_rule(rule_id: str, rules: Iterable[Rule] = RULES) -> Explanation:
+    """The rule of that id or name with its examples. Raises UnknownName, with the nearest."""
+    known = {rule.id.lower(): rule for rule in rules} | {rule.name: rule for rule in rules}
+    rule = known.get(rule_id.lower())
+    if rule is None:
+        near = difflib.get_close_matches(rule_id.lower(), known, n=3)
+        raise UnknownName(
+            f"There is no rule {rule_id}.",
+            why=f"Nearest: {', '.join(known[name].id for name in near)}." if near else "",
+            next="List them with: fkdoctor rules",
+        )
+    return Explanation(rule=rule, bad=_load(rule, "bad"), good=_load(rule, "good"))
+
+
+def _load(rule: Rule, name: str) -> str:
+    return (_EXAMPLES / rule.id / f"{name}.sql").read_text(encoding="utf-8")

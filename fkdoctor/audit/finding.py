@@ -1,0 +1,74 @@
+"""What a rule is, what it sees, and the finding that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from fkdoctor.schema import ForeignKey, Schema
+
+
+class Severity(IntEnum):
+    """How much it matters; ordered, so that `>=` compares.
+
+    ERROR: something already fails, or is not checked although it seems to be. WARNING: it works,
+    and hurts when the tables grow, a value comes or the server is upgraded. INFO: worth knowing.
+    """
+
+    INFO = 0
+    WARNING = 1
+    ERROR = 2
+
+    @property
+    def label(self) -> str:
+        """The word of the command line and of fkdoctor.toml: `warning`."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a rule saw: the thing it is about, in words with names, and SQL to paste if any.
+
+    `keys` are the foreign keys concerned, the subject's own first; none where it is the database's.
+    """
+
+    subject: str
+    detail: str
+    keys: tuple[ForeignKey, ...] = ()
+    sql: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A way in which a foreign key can hurt. `check` finds it in a Schema, and does nothing else.
+
+    `condition` says when the rule speaks, `effect` why that hurts, `remedy` what to do. `since` and
+    `until` are the major versions of PostgreSQL on which it can happen.
+    """
+
+    id: str
+    name: str
+    severity: Severity
+    condition: str
+    effect: str
+    remedy: str
+    check: Callable[[Schema], Iterator[Evidence]] = field(repr=False)
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A rule that spoke, and what it saw. `key` names the finding the same way on every run."""
+
+    rule: Rule
+    subject: str
+    detail: str
+    keys: tuple[ForeignKey, ...]
+    sql: str | None
+
+    @property
+    def key(self) -> str:
+        """Rule and subject: `FK001:mlops.job_recommendations.job_recommendations_job_id_fkey`."""
+        return f"{self.rule.id}:{self.subject}"

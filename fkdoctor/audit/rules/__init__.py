@@ -1,0 +1,18 @@
+"""Every rule, by id. A rule is a record, a function beside it, and two files under examples/."""
+
+from fkdoctor.audit.finding import Rule
+from fkdoctor.audit.rules import actions, cycles, duplicates, enforcement, indexes, types
+
+RULES: tuple[Rule, ...] = tuple(
+    sorted(
+        (
+            *actions.RULES,
+            *cycles.RULES,
+            *duplicates.RULES,
+            *enforcement.RULES,
+            *indexes.RULES,
+            *types.RULES,
+        ),
+        key=lambda rule: rule.id,
+    )
+)

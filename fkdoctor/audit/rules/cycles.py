@@ -1,0 +1,144 @@
+"""Rules about tables that reference each other in a circle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from fkdoctor.audit import remedy
+from fkdoctor.audit.finding import Evidence, Rule, Severity
+from fkdoctor.audit.wording import listed
+from fkdoctor.identifier import quote
+from fkdoctor.inspect.graph import find_cycles, keys_within
+from fkdoctor.schema import ForeignKey, MatchType, Schema, TableName
+
+MANY = 8
+
+
+def find_rigid_cycles(schema: Schema) -> Iterator[Evidence]:
+    """The groups of tables in a circle of keys that are neither deferrable nor may be NULL."""
+    rigid = _rigid_part(schema)
+    for tables in find_cycles(rigid):
+        keys = keys_within(rigid, tables)
+        loosened = _keys_to_loosen(rigid, tables)
+        yield Evidence(
+            subject=str(tables[0]),
+            detail=f"{_circle(tables)}. None of these keys can be put off: {_arrows(keys)}.",
+            keys=keys,
+            sql="\n".join(
+                remedy.alter_table(
+                    key.referencing, f"ALTER CONSTRAINT {quote(key.name)} DEFERRABLE"
+                )
+                for key in loosened
+            ),
+        )
+
+
+def find_loose_cycles(schema: Schema) -> Iterator[Evidence]:
+    """The groups of tables in a circle that can be opened: a key is deferrable or may be NULL."""
+    rigid = find_cycles(_rigid_part(schema))
+    enforced = _with_keys(schema, (key for key in schema.foreign_keys if key.enforced))
+    for tables in find_cycles(enforced):
+        if tables not in rigid:
+            keys = keys_within(enforced, tables)
+            yield Evidence(
+                subject=str(tables[0]),
+                detail=f"{_circle(tables)}. It opens at {_openings(schema, keys)}.",
+                keys=keys,
+            )
+
+
+def _with_keys(schema: Schema, keys: Iterable[ForeignKey]) -> Schema:
+    return replace(schema, foreign_keys=tuple(keys))
+
+
+def _rigid_part(schema: Schema) -> Schema:
+    return _with_keys(
+        schema,
+        (
+            key
+            for key in schema.foreign_keys
+            if key.enforced and not key.deferrable and not _may_be_absent(schema, key)
+        ),
+    )
+
+
+def _may_be_absent(schema: Schema, key: ForeignKey) -> bool:
+    """Whether a row can be without a reference: MATCH FULL asks for NULL in all columns."""
+    table = schema.table(key.referencing)
+    nullable = [not table.column(name).not_null for name in key.referencing_columns]
+    return all(nullable) if key.match is MatchType.FULL else any(nullable)
+
+
+def _keys_to_loosen(rigid: Schema, tables: tuple[TableName, ...]) -> list[ForeignKey]:
+    """A few keys without which no circle is left among the tables."""
+    chosen: list[ForeignKey] = []
+    rest = _with_keys(rigid, keys_within(rigid, tables))
+    while cycles := find_cycles(rest):
+        key = keys_within(rest, cycles[0])[0]
+        chosen.append(key)
+        rest = _with_keys(rest, (other for other in rest.foreign_keys if other is not key))
+    return chosen
+
+
+def _circle(tables: tuple[TableName, ...]) -> str:
+    named = [str(table) for table in tables[:MANY]]
+    if len(tables) > MANY:
+        named.append(f"{len(tables) - MANY} more")
+    return f"{len(tables)} tables reference each other in a circle: {listed(named)}"
+
+
+def _arrows(keys: tuple[ForeignKey, ...]) -> str:
+    named = [f"{key.label} ({key.arrow})" for key in keys[:MANY]]
+    if len(keys) > MANY:
+        named.append(f"{len(keys) - MANY} more")
+    return listed(named)
+
+
+def _openings(schema: Schema, keys: tuple[ForeignKey, ...]) -> str:
+    openings = [
+        f"{key.label} ({'deferrable' if key.deferrable else 'may be NULL'})"
+        for key in keys
+        if key.deferrable or _may_be_absent(schema, key)
+    ]
+    if len(openings) > MANY:
+        openings[MANY:] = [f"{len(openings) - MANY} more"]
+    return listed(openings)
+
+
+RULES = (
+    Rule(
+        id="FK017",
+        name="rigid-cycle",
+        severity=Severity.WARNING,
+        condition=(
+            "Tables reference each other in a circle of keys of which none is deferrable and none "
+            "has columns that may be NULL."
+        ),
+        effect=(
+            "No row can be the first: an INSERT into any of the tables fails, unless one statement "
+            "(with data-modifying WITH clauses) inserts into all of them. Dumps of the data alone "
+            "can't be restored, and deleting is as hard."
+        ),
+        remedy=(
+            "Make a key of the circle deferrable, and insert with SET CONSTRAINTS … DEFERRED; or "
+            "let its columns be NULL."
+        ),
+        check=find_rigid_cycles,
+    ),
+    Rule(
+        id="FK018",
+        name="cycle",
+        severity=Severity.INFO,
+        condition=(
+            "Tables reference each other in a circle, and at least one key of it is deferrable or "
+            "has columns that may be NULL."
+        ),
+        effect=(
+            "There is no order of the tables in which rows can be inserted, deleted or loaded one "
+            "table after the other: the circle has to be opened first, and closed afterwards."
+        ),
+        remedy="Know where it opens: insert NULL there and fill it in later, or defer that key.",
+        check=find_loose_cycles,
+    ),
+)

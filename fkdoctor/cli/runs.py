@@ -1,0 +1,35 @@
+"""`fkdoctor runs`: the history."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from sqlalchemy import text
+
+from fkdoctor.cli.session import database_options, open_session
+from fkdoctor.ledger.install import require_ledger
+from fkdoctor.render.dedupe import runs_text
+from fkdoctor.resources import load_query
+
+
+@click.command()
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+)
+@database_options
+def runs(output_format: str, url: str | None, config_path: Path | None) -> None:
+    """List what was applied in the database, newest first."""
+    with open_session(url, config_path) as session:
+        require_ledger(session.connection)
+        rows = session.connection.execute(text(load_query("ledger/runs"))).mappings().all()
+    history = [dict(row) for row in rows]
+    if output_format == "json":
+        click.echo(json.dumps(history, indent=2, default=str))
+    else:
+        click.echo(runs_text(history))

@@ -1,0 +1,63 @@
+"""`fkdoctor undo`: take a run back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fkdoctor.cli.progress import show_progress
+from fkdoctor.cli.session import database_options, open_session
+from fkdoctor.dedupe.undo import undo_dedupe
+from fkdoctor.errors import Incomplete
+from fkdoctor.render.dedupe import undone_text
+
+
+@click.command()
+@click.argument("run", type=click.IntRange(min=1))
+@click.option(
+    "--partly", is_flag=True, help="Leave clusters merged of which a row changed since the run."
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+)
+@database_options
+def undo(
+    run: int, partly: bool, output_format: str, url: str | None, config_path: Path | None
+) -> None:
+    """Take RUN back: restore the rows it deleted and every reference it moved.
+
+    Refused, with names, when one of these rows was changed since.
+    """
+    with (
+        open_session(url, config_path) as session,
+        show_progress("Undoing", "clusters") as report,
+    ):
+        progress = undo_dedupe(
+            session.connection,
+            run,
+            partly=partly,
+            lock_timeout=session.config.database.lock_timeout,
+            report=lambda progress: report(progress.done, progress.total),
+        )
+    if output_format == "json":
+        document = {
+            "run": run,
+            "restored": progress.restored,
+            "repointed": progress.repointed,
+            "kept_clusters": progress.kept,
+        }
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo(undone_text(progress))
+    if progress.kept:
+        raise Incomplete(
+            "Some clusters stay merged.",
+            why="Rows of theirs were changed after the run.",
+            next=f"Look at them, then: fkdoctor undo {run}",
+        )

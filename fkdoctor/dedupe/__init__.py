@@ -1,0 +1,1 @@
+"""Merging duplicates: match → cluster → survivor → plan → apply → undo."""

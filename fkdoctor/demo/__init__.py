@@ -1,0 +1,1 @@
+"""A believable mlops database: crawled cover letters and job postings with known duplicates."""

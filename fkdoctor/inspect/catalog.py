@@ -1,0 +1,92 @@
+"""Reads pg_catalog in a dozen queries, whatever the number of tables, into a frozen Schema.
+
+A query answers for the whole database. Optional parts (triggers, rules, checks) that the role may
+not read are named in `Schema.unread`, never passed over in silence.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from fkdoctor.database import INSUFFICIENT_PRIVILEGE, read_snapshot, sqlstate
+from fkdoctor.inspect.assemble import Catalog, Rows, SchemaChanged, assemble_schema
+from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS, explain_failure, passes
+from fkdoctor.resources import load_query
+from fkdoctor.schema import Schema, Unread
+
+# First those that print definitions, which look at the present: the sooner after the snapshot, the
+# less can have been dropped meanwhile.
+_QUERIES = (
+    "indexes",
+    "columns",
+    "foreign_keys",
+    "constraints",
+    "index_expressions",
+    "tables",
+    "inheritance",
+    "operator_classes",
+    "collations",
+    "key_operators",
+    "key_triggers",
+    "triggers",
+    "rules",
+    "replica_settings",
+    "server",
+)
+_OPTIONAL = frozenset({"constraints", "key_triggers", "triggers", "rules", "replica_settings"})
+
+_TRIES = 8
+
+
+def inspect_database(connection: Connection, *, statement_timeout: int = 0) -> Schema:
+    """Every table and foreign key outside the system schemas, at one moment.
+
+    The connection must not be in a transaction. On a table that has an expression it takes an
+    ACCESS SHARE lock for a moment, which no writer notices but a migration can hold up. Raises
+    ConfigError when the role may not read the catalog or `statement_timeout` (milliseconds) is too
+    short, and Blocked, with the name, when somebody holds a lock that keeps readers out.
+    """
+    for tries in range(1, _TRIES + 1):
+        try:
+            return _read_schema(connection, statement_timeout)
+        except (DBAPIError, SchemaChanged) as error:
+            if tries == _TRIES or not passes(error):
+                raise explain_failure(connection, error) from error
+    raise AssertionError("the last try returns or raises")
+
+
+def _read_schema(connection: Connection, statement_timeout: int) -> Schema:
+    timeouts = {"statement_timeout": statement_timeout, "lock_timeout": LOCK_TIMEOUT_MS}
+    with read_snapshot(connection, **timeouts):
+        catalog = _read_catalog(connection)
+    try:
+        return assemble_schema(catalog)
+    except SchemaChanged:
+        # Mostly a whole table was dropped, as tests and jobs do all the time: go on without it.
+        with read_snapshot(connection, **timeouts):
+            present = {row.oid for row in _rows(connection, "tables")}
+        return assemble_schema(catalog, present)
+
+
+def _read_catalog(connection: Connection) -> Catalog:
+    rows: dict[str, Rows] = {}
+    unread = []
+    for name in _QUERIES:
+        savepoint = connection.begin_nested()
+        try:
+            rows[name] = _rows(connection, name)
+        except DBAPIError as error:
+            savepoint.rollback()
+            if name not in _OPTIONAL or sqlstate(error) != INSUFFICIENT_PRIVILEGE:
+                raise
+            rows[name] = ()
+            reason = str(error.orig).splitlines()[0]
+            unread.append(Unread(subject=name.replace("_", " "), reason=reason))
+        else:
+            savepoint.commit()
+    return Catalog(rows=rows, unread=tuple(unread))
+
+
+def _rows(connection: Connection, name: str) -> Rows:
+    return connection.execute(text(load_query(f"catalog/{name}"))).all()

@@ -1,0 +1,20 @@
+"""Where the files that belong to fkdoctor lie: installed, editable or in a bare checkout."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def resource_dir(name: str) -> Path:
+    """The directory `sql` or `migrations`: inside the installed package, else beside it."""
+    installed = _PACKAGE / f"_{name}"
+    return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+@cache
+def load_query(name: str) -> str:
+    """The text of `sql/<name>.sql`, for example `catalog/foreign_keys`."""
+    return (resource_dir("sql") / f"{name}.sql").read_text(encoding="utf-8")

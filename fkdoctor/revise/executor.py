@@ -1,0 +1,313 @@
+"""Runs the steps of an operation: short transactions of their own, with bounded waits for locks.
+
+A statement that waits for a lock makes every later one wait behind it. So no wait is longer than
+`Patience` says; then the whole transaction is given up, the sessions in the way are named, and it
+is tried again. There is never a last try without a limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from alembic.operations import Operations
+from sqlalchemy import Connection, Row, text
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+
+from fkdoctor.database import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, set_local, sqlstate
+from fkdoctor.errors import Blocked, ConfigError, FkdoctorError, Incomplete, Refused
+from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.resources import load_query
+from fkdoctor.revise.ddl import REFUSED, lock_table
+from fkdoctor.schema import Schema, TableName
+
+log = logging.getLogger("fkdoctor.revise")
+
+_LOOK_AGAIN = 10.0
+"""Seconds between two looks at who is in the way of a statement that waits without a limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a step waits for its locks, and how often it tries. Times are in milliseconds.
+
+    The wait doubles from `first` to `longest`. Beyond deadlock_timeout (1 s unless changed) the
+    server also asks an autovacuum that is in the way to stop.
+    """
+
+    first: int = 200
+    longest: int = 2_000
+    tries: int = 30
+    total: int = 300_000
+
+    def __post_init__(self) -> None:
+        if min(self.first, self.longest, self.tries, self.total) <= 0:
+            raise ConfigError(
+                "A rule is not changed without a lock timeout.",
+                why="All of a table's readers and writers would wait behind the one that waits.",
+                next='Set lock_timeout in [database], for example: lock_timeout = "2s"',
+            )
+
+    def lock_timeout(self, attempt: int) -> int:
+        """How long the attempt (from 1) may wait for a lock."""
+        return int(min(self.longest, self.first * 2 ** min(attempt - 1, 30)))
+
+    def pause(self, attempt: int) -> float:
+        """Seconds until the next attempt: anything up to twice the wait ("full jitter")."""
+        return random.uniform(0, 2 * self.lock_timeout(attempt) / 1000)
+
+
+class Executor:
+    """The migration's connection, between transactions, and an observer beside it.
+
+    The observer is a second connection: it reads the catalog, and names who is in the way while
+    the first one waits.
+    """
+
+    def __init__(self, connection: Connection, observer: Connection, patience: Patience) -> None:
+        self._connection = connection
+        self._observer = observer
+        self._pid: int = connection.execute(text("select pg_catalog.pg_backend_pid()")).scalar_one()
+        self._in_the_way = ""
+        self._wait = 0
+        self.patience = patience
+        self.steps = 0
+        """How many steps were committed."""
+
+    def read_schema(self) -> Schema:
+        """The database as it is now."""
+        return inspect_database(self._observer)
+
+    def tell(self, subject: str, what: str) -> None:
+        """Log what is about to be done."""
+        log.info("%s: %s", subject, what)
+
+    def fetch(self, query: str, values: Mapping[str, object]) -> list[Row[Any]]:
+        """The rows of `sql/revise/<query>.sql`, in the transaction that is open, if any."""
+        statement = text(load_query(f"revise/{query}"))
+        return list(self._connection.execute(statement, values))
+
+    def observe(self, statement: Any) -> list[Row[Any]]:
+        """The rows of a query, read beside the migration's own connection."""
+        with self._observer.begin():
+            return list(self._observer.execute(statement))
+
+    def execute(self, statement: str) -> None:
+        """Run DDL as it stands; watches who is in the way of it."""
+        with self._watched(self._wait / 2000):
+            self._execute(statement)
+
+    def lock(self, mode: str, *tables: TableName) -> None:
+        """Lock the tables in this order, each once; those that the role may not lock are left out.
+
+        ALTER TABLE locks them all the same, but not in this order.
+        """
+        for table in dict.fromkeys(tables):
+            rights = self.fetch("rights", {"schema": table.schema, "table": table.name})
+            if rights and rights[0].may_lock:
+                self.execute(lock_table(table, mode))
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do the work in a transaction of its own, again while a lock is not to be had.
+
+        `work` must be safe to repeat; what it did is rolled back. Raises Blocked in the end.
+        """
+        deadline = time.monotonic() + self.patience.total / 1000
+        attempt = 1
+        while True:
+            self._wait = self.patience.lock_timeout(attempt)
+            self._in_the_way = ""
+            try:
+                with self._transaction():
+                    work()
+            except DBAPIError as error:
+                if sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
+                    raise
+                held_by = self._in_the_way or "a session that has gone"
+                pause = self.patience.pause(attempt)
+                if attempt == self.patience.tries or time.monotonic() + pause > deadline:
+                    raise Blocked(
+                        f"A lock could not be had in {attempt} tries.",
+                        why=f"In the way: {held_by}.",
+                        next="End that transaction (select pg_terminate_backend(pid)) or wait for "
+                        "it, then run the same command again.",
+                    ) from error
+                log.info(
+                    "gave way after %s ms, trying again (%s of %s); in the way: %s",
+                    self._wait,
+                    attempt + 1,
+                    self.patience.tries,
+                    held_by,
+                )
+                time.sleep(pause)
+                attempt += 1
+            else:
+                self.steps += 1
+                return
+
+    def run_concurrently(self, statement: str) -> None:
+        """Run a statement that cannot be in a transaction: CREATE INDEX or REINDEX CONCURRENTLY.
+
+        It holds up no reader and no writer while it waits, so it may wait as long as all tries
+        together. Says who it waits for.
+        """
+        before = self._connection.execute(
+            text(
+                "select pg_catalog.current_setting('lock_timeout'),"
+                " pg_catalog.current_setting('statement_timeout')"
+            )
+        ).one()
+        self._in_the_way = ""
+        self._set_timeouts(str(self.patience.total), "0")
+        try:
+            with self._watched(1.0, tell=True):
+                self._execute(statement)
+        except DBAPIError as error:
+            if sqlstate(error) != LOCK_NOT_AVAILABLE:
+                raise
+            raise Blocked(
+                "An index could not be built.",
+                why=f"In the way: {self._in_the_way or 'a session that has gone'}.",
+                next="End that transaction (select pg_terminate_backend(pid)) or wait for it, "
+                "then run the same command again; what is half built is built anew.",
+            ) from error
+        finally:
+            if not self._connection.invalidated:
+                self._set_timeouts(*before)
+        self.steps += 1
+
+    def _execute(self, statement: str) -> None:
+        # Without parameters the driver leaves a % in an identifier alone.
+        self._connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+    def _set_timeouts(self, lock_timeout: str, statement_timeout: str) -> None:
+        self._connection.execute(
+            text(
+                "select pg_catalog.set_config('lock_timeout', :lock, false),"
+                " pg_catalog.set_config('statement_timeout', :statement, false)"
+            ),
+            {"lock": lock_timeout, "statement": statement_timeout},
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """A transaction by hand: to Alembic and SQLAlchemy the connection is in autocommit."""
+        self._execute("begin")
+        try:
+            # Each wait is bounded, so the role's own statement_timeout would only turn a wait
+            # into an error that is not tried again.
+            set_local(
+                self._connection,
+                lock_timeout=self._wait,
+                statement_timeout=0,
+                search_path="",
+            )
+            yield
+            self._execute("commit")
+        except BaseException:
+            if not self._connection.invalidated:
+                self._execute("rollback")
+            raise
+
+    @contextmanager
+    def _watched(self, first: float, *, tell: bool = False) -> Iterator[None]:
+        """While the statement inside runs, look (after `first` seconds) at who is in its way."""
+        done = threading.Event()
+
+        def look() -> None:
+            wait = first
+            while not done.wait(wait):
+                wait = _LOOK_AGAIN
+                try:
+                    with self._observer.begin():
+                        found = self._observer.execute(
+                            text(load_query("revise/blockers")), {"pid": self._pid}
+                        ).all()
+                except DBAPIError as error:
+                    self._in_the_way = f"unknown ({str(error.orig).splitlines()[0]})"
+                    return
+                named = "; ".join(_name_session(row) for row in found)
+                if tell and named and named != self._in_the_way:
+                    log.info("waiting for %s", named)
+                self._in_the_way = named or self._in_the_way
+
+        watcher = threading.Thread(target=look, name="fkdoctor watcher", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+
+def _name_session(row: Row[Any]) -> str:
+    if not row.pid:
+        return "a prepared transaction (see pg_prepared_xacts)"
+    age = "" if row.seconds is None else f", {row.state}, for {row.seconds:.0f} s"
+    query = " ".join((row.query or "").split())
+    query = query if len(query) <= 100 else query[:99] + "…"
+    return f"pid {row.pid} ({row.role}{age}: {query})"
+
+
+@contextmanager
+def open_executor(operations: Operations) -> Iterator[Executor]:
+    """An executor on the migration's connection. What was done before it is committed.
+
+    Raises ConfigError when env.py began a transaction that cannot be committed here. Every error of
+    the server comes out as an FkdoctorError.
+    """
+    context = operations.get_context()
+    connection = context.connection
+    assert connection is not None
+    if getattr(context, "_in_external_transaction", False):
+        raise ConfigError(
+            "The migration runs in a transaction that was begun outside of Alembic.",
+            why="Changing a rule without stopping writers takes several short transactions.",
+            next="In env.py use engine.connect() instead of engine.begin(), and "
+            "context.configure(…, transaction_per_migration=True).",
+        )
+    patience = context.opts.get("fkdoctor_patience") or Patience()
+    executor: Executor | None = None
+    try:
+        with context.autocommit_block(), connection.engine.connect() as observer:
+            executor = Executor(connection, observer, patience)
+            yield executor
+    except PendingRollbackError as error:
+        # The connection broke: this is Alembic failing to tidy up after the first error.
+        raise _connection_lost(error.__context__ or error) from error
+    except DBAPIError as error:
+        raise _explain(error, changed=executor is not None and executor.steps > 0) from error
+    except Blocked as problem:
+        if executor is None or not executor.steps:
+            raise
+        raise Incomplete(problem.what, why=problem.why, next=problem.next) from problem
+
+
+def _explain(error: DBAPIError, *, changed: bool) -> FkdoctorError:
+    if error.connection_invalidated:
+        return _connection_lost(error)
+    diagnosis = getattr(error.orig, "diag", None)
+    what = getattr(diagnosis, "message_primary", None) or str(error.orig).splitlines()[0]
+    why = " ".join((getattr(diagnosis, "message_detail", None) or "").split())
+    if sqlstate(error) == REFUSED:
+        return Refused(what, why=why, next=getattr(diagnosis, "message_hint", None) or "")
+    # PostgreSQL's own hint may be DROP … CASCADE.
+    next = "Settle that, then run the same command again"
+    if changed:
+        return Incomplete(f"PostgreSQL: {what}.", why=why, next=f"{next}: it goes on from there.")
+    return Refused(f"PostgreSQL: {what}.", why=why, next=f"{next}. Nothing was changed.")
+
+
+def _connection_lost(error: BaseException) -> Incomplete:
+    original = getattr(error, "orig", None) or error
+    return Incomplete(
+        "The connection to the database was lost.",
+        why=(str(original).strip().splitlines() or [type(original).__name__])[0],
+        next="Run the same command again: it goes on from what is in the database.",
+    )

@@ -1,0 +1,96 @@
+"""A rule change as a script, for `alembic upgrade --sql`.
+
+A script cannot look and decide, so it says at the start what it expects, and at the end, in the
+transaction that records the revision, that it was reached. A database that is otherwise stops it
+before anything is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fkdoctor.identifier import quote
+from fkdoctor.revise.ddl import (
+    add_key,
+    block,
+    comment_on_key,
+    drop_key,
+    literal,
+    lock_table,
+    refuse,
+    rename_key,
+    validate_key,
+)
+from fkdoctor.revise.definition import parse_definition
+from fkdoctor.revise.mark import KeyText, describe_shadow
+from fkdoctor.revise.swap import name_shadow
+from fkdoctor.schema import TableName
+
+
+def compose_swap(
+    table: TableName, name: str, before: KeyText, after: KeyText, lock_timeout: int
+) -> Iterator[str]:
+    """The statements and comments that turn `before` into `after`, in transactions of their own."""
+    definition = parse_definition(after.definition)
+    shadow = name_shadow(name)
+    begin = ("begin", f"set local lock_timeout = '{lock_timeout}ms'")
+    # Referenced first, as applications take their locks.
+    both = tuple(dict.fromkeys((definition.referenced, str(table))))
+    yield (
+        f"-- {_comment(table, name)}: change it without stopping writers.\n"
+        "-- A script does not try again when a lock is not to be had in time. If it stops, run\n"
+        "-- the revision online, without --sql: that goes on from what is there."
+    )
+    yield from begin
+    yield from (lock_table(each, "share row exclusive") for each in both)
+    yield require_key(table, name, before)
+    yield add_key(table, shadow, str(definition.unvalidated()))
+    yield comment_on_key(table, shadow, describe_shadow(name, after))
+    yield "commit"
+    if definition.validated:
+        yield from begin
+        yield "set local statement_timeout = 0"
+        yield validate_key(table, shadow)
+        yield "commit"
+    yield from begin
+    yield from (lock_table(each, "access exclusive") for each in both)
+    yield drop_key(table, name)
+    yield rename_key(table, shadow, name)
+    yield comment_on_key(table, name, after.comment)
+    yield "commit"
+
+
+def require_key(table: TableName, name: str, expected: KeyText) -> str:
+    """The statement that stops unless the key is as expected, comment included."""
+    comment = "null" if expected.comment is None else literal(expected.comment)
+    label = f"{table}.{quote(name)}"
+    different = refuse(
+        f"found is distinct from {literal(expected.definition)} "
+        f"or remark is distinct from {comment}",
+        what=literal(f"{label} is not what this script was written for."),
+        why=f"coalesce('It is: ' || found || coalesce(' -- ' || remark, ''), 'It is missing.')"
+        f" || {literal(f' Expected: {expected.definition}')}",
+        next=literal("Run the revision online, without --sql."),
+    )
+    return block(
+        f"""
+    perform pg_catalog.set_config('search_path', '', true);
+    select pg_catalog.pg_get_constraintdef(k.oid), d.description
+    into found, remark
+    from pg_catalog.pg_constraint as k
+    left join pg_catalog.pg_description as d
+        on d.objoid = k.oid and d.classoid = cast('pg_catalog.pg_constraint' as pg_catalog.regclass)
+    where k.conrelid = pg_catalog.to_regclass({literal(str(table))})
+        and k.conname = {literal(name)} and k.contype = 'f';
+    perform pg_catalog.set_config('search_path', path, true);
+    {different}""",  # noqa: S608  names are quoted, texts are literals
+        declare=(
+            "path constant text := pg_catalog.current_setting('search_path')",
+            "found text",
+            "remark text",
+        ),
+    )
+
+
+def _comment(table: TableName, name: str) -> str:
+    return f"{table}.{quote(name)}".replace("\n", " ")

@@ -1,0 +1,519 @@
+"""What a database is made of, as frozen values: tables, columns, indexes, keys.
+
+Everything that thinks (audit, graph walks, plans) takes these; `fkdoctor.inspect` reads them from
+PostgreSQL. Letters in the enums are the catalog's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cached_property
+
+from fkdoctor.errors import AmbiguousName, UnknownName
+from fkdoctor.identifier import quote, quote_all, split_qualified
+
+
+@dataclass(frozen=True, order=True)
+class TableName:
+    """A table's schema and name; `str()` gives it as SQL text."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{quote(self.schema)}.{quote(self.name)}"
+
+
+class ReferentialAction(Enum):
+    """What a foreign key does to referencing rows (pg_constraint.confdeltype, confupdtype)."""
+
+    NO_ACTION = "a"
+    RESTRICT = "r"
+    CASCADE = "c"
+    SET_NULL = "n"
+    SET_DEFAULT = "d"
+
+    @property
+    def sql(self) -> str:
+        """The action's words: `SET NULL`."""
+        return self.name.replace("_", " ")
+
+
+class MatchType(Enum):
+    """How NULLs in a composite key are treated (pg_constraint.confmatchtype)."""
+
+    SIMPLE = "s"
+    FULL = "f"
+    PARTIAL = "p"
+
+
+class TableKind(Enum):
+    """pg_class.relkind of the tables that can hold or point at rows."""
+
+    TABLE = "r"
+    PARTITIONED = "p"
+    FOREIGN = "f"
+
+
+class TriggerState(Enum):
+    """pg_trigger.tgenabled: in which session_replication_role the trigger fires."""
+
+    ORIGIN = "O"
+    ALWAYS = "A"
+    REPLICA = "R"
+    DISABLED = "D"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column. `base_type` is the type under all domains, without a length."""
+
+    name: str
+    type: str
+    base_type: str
+    type_modifier: int
+    collation: str | None
+    deterministic: bool
+    not_null: bool
+    default: str | None
+    generated: bool
+    identity: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexKey:
+    """One key of an index: a column or an expression.
+
+    `operator_family` is written `method schema.name`.
+    """
+
+    column: str | None
+    expression: str | None
+    operator_class: str
+    operator_family: str
+    collation: str | None
+    descending: bool
+    nulls_first: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """An index, whether or not a constraint owns it. `parent` is the index it is a partition of."""
+
+    name: str
+    method: str
+    keys: tuple[IndexKey, ...]
+    include: tuple[str, ...]
+    unique: bool
+    primary: bool
+    immediate: bool
+    nulls_not_distinct: bool
+    predicate: str | None
+    valid: bool
+    ready: bool
+    live: bool
+    parent: str | None
+    constraint: str | None
+    comment: str | None
+    definition: str
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The key columns in order; None where a key is an expression."""
+        names = tuple(key.column for key in self.keys if key.column is not None)
+        return names if len(names) == len(self.keys) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniqueKey:
+    """Columns of which a table promises that no two rows agree on all; a key may reference them."""
+
+    name: str
+    columns: tuple[str, ...]
+    primary: bool
+    deferrable: bool
+    nulls_not_distinct: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """A CHECK (`kind` 'c') or EXCLUDE ('x') constraint, by its definition."""
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+    validated: bool
+    enforced: bool
+    definition: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """A trigger somebody wrote (not one of PostgreSQL's own for foreign keys)."""
+
+    name: str
+    function: str
+    timing: str
+    events: tuple[str, ...]
+    for_each_row: bool
+    state: TriggerState
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteRule:
+    """A rule on the table; `instead` replaces the statement."""
+
+    name: str
+    event: str
+    instead: bool
+    state: TriggerState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table with all that hangs on it. `row_estimate` is None where it was never analysed."""
+
+    name: TableName
+    kind: TableKind
+    owner: str
+    row_estimate: int | None
+    size_bytes: int
+    persistence: str
+    partition_of: TableName | None
+    partition_key: str | None
+    inherits: tuple[TableName, ...]
+    row_security: bool
+    force_row_security: bool
+    replica_identity: str
+    readable: bool
+    comment: str | None
+    columns: tuple[Column, ...]
+    indexes: tuple[Index, ...]
+    constraints: tuple[Constraint, ...]
+    triggers: tuple[Trigger, ...]
+    rules: tuple[RewriteRule, ...]
+
+    @cached_property
+    def _columns_by_name(self) -> Mapping[str, Column]:
+        return {column.name: column for column in self.columns}
+
+    def column(self, name: str) -> Column:
+        """The column of that name; KeyError where there is none."""
+        return self._columns_by_name[name]
+
+    def has_column(self, name: str) -> bool:
+        """Whether the table has a column of that name."""
+        return name in self._columns_by_name
+
+    @cached_property
+    def unique_keys(self) -> tuple[UniqueKey, ...]:
+        """The keys that hold for every row: no predicate, no expression, valid; primary first."""
+        keys = [
+            UniqueKey(
+                name=index.constraint or index.name,
+                columns=index.columns,
+                primary=index.primary,
+                deferrable=not index.immediate,
+                nulls_not_distinct=index.nulls_not_distinct,
+            )
+            for index in self.indexes
+            if index.unique and index.valid and index.predicate is None and index.columns
+        ]
+        return tuple(sorted(keys, key=lambda key: (not key.primary, key.name)))
+
+    @property
+    def primary_key(self) -> UniqueKey | None:
+        """The primary key, if there is one."""
+        return next((key for key in self.unique_keys if key.primary), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyOperator:
+    """The equality a foreign key uses for one column pair.
+
+    `name` is the referenced = referencing operator as `schema.operator`; `families` are the
+    operator families in which an index on the referencing column can look its commutator up.
+    """
+
+    name: str
+    families: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyTrigger:
+    """One of PostgreSQL's own triggers that make a foreign key work."""
+
+    name: str
+    table: TableName
+    function: str
+    state: TriggerState
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyClone:
+    """The copy of a foreign key that PostgreSQL keeps for one partition."""
+
+    name: str
+    referencing: TableName
+    referenced: TableName
+    validated: bool
+    triggers: tuple[KeyTrigger, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignKey:
+    """A foreign key as it was written; the copies for partitions are in `clones`.
+
+    `triggers` are in firing order. `definition` is pg_get_constraintdef with an empty search_path,
+    so every name in it is qualified.
+    """
+
+    oid: int
+    name: str
+    referencing: TableName
+    referencing_columns: tuple[str, ...]
+    referenced: TableName
+    referenced_columns: tuple[str, ...]
+    on_delete: ReferentialAction
+    on_update: ReferentialAction
+    set_columns: tuple[str, ...]
+    match: MatchType
+    deferrable: bool
+    initially_deferred: bool
+    validated: bool
+    enforced: bool
+    period: bool
+    operators: tuple[KeyOperator, ...]
+    triggers: tuple[KeyTrigger, ...]
+    clones: tuple[KeyClone, ...]
+    comment: str | None
+    definition: str
+
+    @property
+    def label(self) -> str:
+        """Table and constraint: `mlops.job_recommendations.job_recommendations_job_id_fkey`."""
+        return f"{self.referencing}.{quote(self.name)}"
+
+    @property
+    def arrow(self) -> str:
+        """What points where: `job_id → mlops.job_postings(id)`."""
+        columns = quote_all(self.referencing_columns)
+        if len(self.referencing_columns) > 1:
+            columns = f"({columns})"
+        return f"{columns} → {self.referenced}({quote_all(self.referenced_columns)})"
+
+    @property
+    def self_referencing(self) -> bool:
+        """Whether the key points at its own table."""
+        return self.referencing == self.referenced
+
+    @property
+    def written_columns(self) -> tuple[str, ...]:
+        """The columns that ON DELETE SET NULL or SET DEFAULT writes."""
+        return self.set_columns or self.referencing_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """Something the role could not read, and why: a report is silent about it."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicaSetting:
+    """Sessions of the role, in the database, start with session_replication_role = replica.
+
+    A part that is None means any; `str()` says both as ALTER does.
+    """
+
+    role: str | None
+    database: str | None
+
+    def __str__(self) -> str:
+        role = f"ROLE {quote(self.role) if self.role else 'ALL'}"
+        if self.database is None:
+            return role
+        database = f"DATABASE {quote(self.database)}"
+        return f"{role} IN {database}" if self.role else database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """One consistent look at a database: every table and every foreign key outside the catalogs."""
+
+    database: str
+    server_version: int
+    replication_role: str
+    tables: tuple[Table, ...]
+    foreign_keys: tuple[ForeignKey, ...]
+    views: frozenset[TableName]
+    unread: tuple[Unread, ...]
+    replica_settings: tuple[ReplicaSetting, ...] = ()
+
+    @cached_property
+    def _tables_by_name(self) -> Mapping[TableName, Table]:
+        return {table.name: table for table in self.tables}
+
+    @cached_property
+    def _keys_to(self) -> Mapping[TableName, tuple[ForeignKey, ...]]:
+        grouped: dict[TableName, list[ForeignKey]] = defaultdict(list)
+        for key in self.foreign_keys:
+            grouped[key.referenced].append(key)
+        return {name: tuple(keys) for name, keys in grouped.items()}
+
+    @cached_property
+    def _keys_from(self) -> Mapping[TableName, tuple[ForeignKey, ...]]:
+        grouped: dict[TableName, list[ForeignKey]] = defaultdict(list)
+        for key in self.foreign_keys:
+            grouped[key.referencing].append(key)
+        return {name: tuple(keys) for name, keys in grouped.items()}
+
+    @cached_property
+    def _partitions(self) -> Mapping[TableName, tuple[Table, ...]]:
+        grouped: dict[TableName, list[Table]] = defaultdict(list)
+        for table in self.tables:
+            if table.partition_of is not None:
+                grouped[table.partition_of].append(table)
+        return {name: tuple(tables) for name, tables in grouped.items()}
+
+    @property
+    def major(self) -> int:
+        """The server's major version, 18 for 180006."""
+        return self.server_version // 10000
+
+    def table(self, name: TableName) -> Table:
+        """The table of that name; UnknownName where there is none."""
+        try:
+            return self._tables_by_name[name]
+        except KeyError:
+            raise self._unknown(str(name), self._tables_by_name) from None
+
+    def has_table(self, name: TableName) -> bool:
+        """Whether there is a table of that name."""
+        return name in self._tables_by_name
+
+    def keys_to(self, name: TableName) -> tuple[ForeignKey, ...]:
+        """The foreign keys that reference the table, self-references included."""
+        return self._keys_to.get(name, ())
+
+    def keys_from(self, name: TableName) -> tuple[ForeignKey, ...]:
+        """The foreign keys that the table has."""
+        return self._keys_from.get(name, ())
+
+    def partitions(self, name: TableName) -> tuple[Table, ...]:
+        """The table's direct partitions."""
+        return self._partitions.get(name, ())
+
+    def leaves(self, name: TableName) -> tuple[Table, ...]:
+        """The partitions below the table that hold rows; the table itself if not partitioned."""
+        table = self.table(name)
+        if table.kind is not TableKind.PARTITIONED:
+            return (table,)
+        return tuple(
+            leaf for partition in self.partitions(name) for leaf in self.leaves(partition.name)
+        )
+
+    def row_estimate(self, name: TableName) -> int | None:
+        """How many rows PostgreSQL believes the table or its partitions to have; None: no idea."""
+        known = [leaf.row_estimate for leaf in self.leaves(name) if leaf.row_estimate is not None]
+        return sum(known) if known else None
+
+    def foreign_key(self, table: TableName, name: str) -> ForeignKey:
+        """The table's foreign key of that name; UnknownName where there is none."""
+        for key in self.keys_from(table):
+            if key.name == name:
+                return key
+        known = ", ".join(quote(key.name) for key in self.keys_from(table))
+        raise UnknownName(
+            f"{table} has no foreign key {quote(name)}.",
+            why=f"Its foreign keys: {known}." if known else "It has no foreign key at all.",
+            next="See them all with: fkdoctor audit",
+        )
+
+    def resolve_table(self, text: str, schemas: tuple[str, ...] = ()) -> TableName:
+        """The table that a typed name means: `schema.table`, or a bare name found in `schemas`.
+
+        Without `schemas` every schema is looked through. Raises UnknownName or AmbiguousName, both
+        with the candidates.
+        """
+        parts = split_qualified(text)
+        if len(parts) == 2 and TableName(*parts) in self._tables_by_name:
+            return TableName(*parts)
+        if len(parts) != 1:
+            raise self._unknown(text, self._tables_by_name)
+        everywhere = sorted(name for name in self._tables_by_name if name.name == parts[0])
+        found = [name for name in everywhere if not schemas or name.schema in schemas]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise AmbiguousName(
+                f"{text} is ambiguous.",
+                why="It could be " + " or ".join(str(name) for name in found) + ".",
+                next=f"Write the schema too, for example: {found[0]}",
+            )
+        if everywhere:
+            raise UnknownName(
+                f"There is no table {text} in the schemas {', '.join(schemas)}.",
+                why="There is " + ", ".join(str(name) for name in everywhere) + ".",
+                next=f"Write the schema too: {everywhere[0]}",
+            )
+        raise self._unknown(text, self._tables_by_name)
+
+    def _unknown(self, text: str, known: Iterable[TableName]) -> UnknownName:
+        names = sorted(known)
+        views = [str(view) for view in self.views if text in (str(view), quote(view.name))]
+        if views:
+            return UnknownName(
+                f"{views[0]} is a view.",
+                why="Foreign keys and rows to merge live in tables.",
+                next="Name the table behind it.",
+            )
+        bare = text.rsplit(".", 1)[-1].strip('"')
+        close = set(difflib.get_close_matches(bare, {name.name for name in names}, n=3))
+        near = [str(name) for name in names if name.name in close][:4]
+        return UnknownName(
+            f"There is no table {text} in database {self.database}.",
+            why=f"Nearest: {', '.join(near)}." if near else f"It has {len(names)} tables.",
+            next="List them with: fkdoctor audit",
+        )
+
+    def fingerprint(self, names: Iterable[TableName]) -> str:
+        """A digest of the tables' structure and of every key to or from them.
+
+        Row counts, sizes, comments and OIDs do not count: the same schema restored elsewhere has
+        the same fingerprint.
+        """
+        digest = hashlib.sha256()
+        for name in sorted(set(names)):
+            digest.update(repr(_structure(self.table(name))).encode())
+            keys = {key.label: key for key in (*self.keys_to(name), *self.keys_from(name))}
+            for label in sorted(keys):
+                digest.update(repr(_structure(keys[label])).encode())
+        return digest.hexdigest()[:16]
+
+
+_VOLATILE = frozenset({"oid", "row_estimate", "size_bytes", "readable", "comment"})
+
+
+def _structure(value: object) -> object:
+    """The value as nested tuples, without the fields that change by themselves."""
+    if isinstance(value, frozenset):
+        return tuple(sorted(value))
+    if isinstance(value, tuple):
+        return tuple(_structure(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        # The names of PostgreSQL's own triggers hold OIDs.
+        left_out = _VOLATILE | ({"name"} if isinstance(value, KeyTrigger) else set())
+        return tuple(
+            (field.name, _structure(getattr(value, field.name)))
+            for field in fields(value)
+            if field.name not in left_out
+        )
+    return value

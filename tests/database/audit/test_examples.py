@@ -1,0 +1,96 @@
+"""Does each rule find what its bad.sql shows, and nothing else, and does its remedy work?"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from fkdoctor.audit import RULES, Finding, Rule, audit_schema
+from fkdoctor.audit.explanation import explain_rule
+from fkdoctor.config import Config
+from fkdoctor.database import connect, open_engine, resolve_target
+from fkdoctor.identifier import quote
+from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.schema import Schema
+
+NEEDS_SUPERUSER = {"FK005", "FK006", "FK007"}
+NEEDS_ICU = {"FK016"}
+PASTABLE = {"FK001", "FK002", "FK003", "FK004", "FK005", "FK006", "FK007", "FK011", "FK017"}
+
+
+def run(url: str, sql: str) -> None:
+    """Run the statements, each in a transaction of its own as psql would."""
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            if "$$" in sql:
+                cursor.execute(sql)
+                return
+            for statement in sql.split(";\n"):
+                if statement.strip():
+                    cursor.execute(statement)
+
+
+def look(url: str) -> Schema:
+    with connect(open_engine(resolve_target(url, Config()))) as connection:
+        return inspect_database(connection)
+
+
+def found(url: str) -> tuple[Finding, ...]:
+    return audit_schema(look(url))
+
+
+@pytest.fixture
+def example_url(rule: Rule, database_url: str) -> str:
+    """An empty database, if the rule can speak on this server."""
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        major = connection.server_version // 10000
+        if not (rule.since or major) <= major <= (rule.until or major):
+            pytest.skip(f"{rule.id} does not speak on PostgreSQL {major}")
+        if rule.id in NEEDS_SUPERUSER:
+            cursor.execute("select rolsuper from pg_roles where rolname = current_user")
+            if cursor.fetchone() != (True,):
+                pytest.skip("the example needs a superuser")
+        cursor.execute("select 1 from pg_collation where collprovider = 'i'")
+        if rule.id in NEEDS_ICU and not cursor.rowcount:
+            pytest.skip("the server is built without ICU")
+    return database_url
+
+
+def expected_subjects(rule: Rule, url: str) -> list[str]:
+    with closing(psycopg2.connect(url)) as connection:
+        name = quote(connection.info.dbname)
+    return [
+        subject.replace("current_database()", name) for subject in explain_rule(rule.id).expected
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_bad_example_is_found_and_nothing_else(rule: Rule, example_url: str) -> None:
+    run(example_url, explain_rule(rule.id).bad)
+
+    assert [finding.key for finding in found(example_url)] == [
+        f"{rule.id}:{subject}" for subject in expected_subjects(rule, example_url)
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_good_example_has_no_finding(rule: Rule, example_url: str) -> None:
+    run(example_url, explain_rule(rule.id).good)
+
+    assert found(example_url) == ()
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if rule.id in PASTABLE], ids=lambda rule: rule.id
+)
+def test_pasted_sql_ends_the_finding(rule: Rule, example_url: str) -> None:
+    run(example_url, explain_rule(rule.id).bad)
+    (finding,) = found(example_url)
+    assert finding.sql is not None
+
+    run(example_url, finding.sql)
+
+    assert rule.id not in [finding.rule.id for finding in found(example_url)]

@@ -1,0 +1,53 @@
+"""Does the SQL that the audit offers give the index that is missing?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+PLAIN_UP = "create table up (id int primary key); insert into up values (0), (1), (11);"
+PARTITIONED_DOWN = (
+    "create table down (z int, a int references up) partition by range (z);"
+    "create table down_1 partition of down for values from (0) to (10);"
+    "create table down_2 partition of down for values from (10) to (20) partition by range (z);"
+    "create table down_21 partition of down_2 for values from (10) to (20);"
+)
+PLAIN_DOWN = "create table down (z int, a int references up);"
+
+
+@pytest.mark.usefixtures("superuser")
+def test_the_pasted_index_covers_partitions_and_those_to_come(lab: Any) -> None:
+    lab.prepare(
+        {
+            "whole": PLAIN_UP + PARTITIONED_DOWN + "create table down_a_idx (id int)",
+            "partly": PLAIN_UP + PARTITIONED_DOWN + "create index on down_1 (a)",
+            "broken": PLAIN_UP + PLAIN_DOWN + "create index idx on down (a);"
+            "update pg_index set indisvalid = false where indexrelid = 'idx'::regclass",
+        }
+    )
+    found = lab.found("FK001")
+    for finding in found.values():
+        lab.run_each(finding.sql)
+    lab.run("create table whole.down_3 partition of whole.down for values from (20) to (30)")
+
+    assert lab.found("FK001") == {}
+    assert (found["partly"].sql, found["broken"].sql) == (
+        "CREATE INDEX CONCURRENTLY ON partly.down_21 (a);",
+        "REINDEX INDEX CONCURRENTLY broken.idx;",
+    )
+
+
+def test_names_that_need_quotes_are_quoted_in_text_and_sql(lab: Any) -> None:
+    lab.prepare(
+        {
+            "odd": 'create table "Up ""1" (id int primary key);'
+            'create table "down; drop" ("A b" int constraint "on" references "Up ""1")'
+        }
+    )
+    finding = lab.found("FK001")["odd"]
+
+    assert finding.subject == 'odd."down; drop"."on"'
+    assert finding.sql == 'CREATE INDEX CONCURRENTLY ON odd."down; drop" ("A b");'
+    lab.run(finding.sql)
+    assert lab.found("FK001") == {}
