@@ -148,7 +148,8 @@ def _list_hosts(parts: Mapping[str, str]) -> str:
 def open_engine(target: Target) -> Engine:
     """An engine for the target, over psycopg2 whatever SQLAlchemy's default driver is.
 
-    Nothing is pooled, so every connection is new and a crash leaves nothing behind.
+    Its connections raise UnsupportedServer when the server is too old. Nothing is pooled, so every
+    connection is new and a crash leaves nothing behind.
     """
     given = parse_dsn(target.dsn)
     # In UTF-8 whatever PGCLIENTENCODING says, so that every name can be read.
@@ -160,12 +161,25 @@ def open_engine(target: Target) -> Engine:
     dsn = make_dsn(target.dsn, **ours)
     engine = create_engine(
         "postgresql+psycopg2://",
-        creator=lambda: psycopg2.connect(dsn),
+        creator=lambda: _open_connection(dsn),
         poolclass=NullPool,
         use_native_hstore=False,
     )
     event.listen(engine, "first_connect", _shield_first_queries)
     return engine
+
+
+def _open_connection(dsn: str) -> PsycopgConnection:
+    connection = psycopg2.connect(dsn)
+    version = connection.server_version
+    if version < OLDEST_SERVER * 10_000:
+        connection.close()
+        raise UnsupportedServer(
+            f"This is PostgreSQL {version // 10_000}.",
+            why=f"fkdoctor reads PostgreSQL {OLDEST_SERVER} and newer.",
+            next="Upgrade the server, or restore a dump on a newer one and look there.",
+        )
+    return connection
 
 
 def _shield_first_queries(connection: PsycopgConnection, record: object) -> None:
@@ -193,14 +207,20 @@ def connect(engine: Engine) -> Iterator[Connection]:
             next="Check the address, or try the bundled server: fkdoctor demo",
         ) from None
     with connection:
-        version = connection.connection.dbapi_connection.server_version  # type: ignore[union-attr]
-        if version < OLDEST_SERVER * 10_000:
-            raise UnsupportedServer(
-                f"This is PostgreSQL {version // 10_000}.",
-                why=f"fkdoctor reads PostgreSQL {OLDEST_SERVER} and newer.",
-                next="Upgrade the server, or restore a dump on a newer one and look there.",
-            )
         yield connection
+
+
+# What pg_get_expr and its like depend on, at PostgreSQL's defaults.
+_PRINTING = {
+    "search_path": "",
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+    "bytea_output": "hex",
+    "datestyle": "ISO, MDY",
+    "extra_float_digits": "1",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+}
 
 
 @contextmanager
@@ -209,32 +229,33 @@ def read_snapshot(
 ) -> Iterator[None]:
     """Everything read inside sees one moment of the database and changes nothing.
 
-    Names in what the server prints are qualified: the search_path is empty. Timeouts are in
-    milliseconds, 0 is none.
+    What the server prints of definitions is qualified and the same whatever the role's and the
+    client's settings. Timeouts are in milliseconds, 0 is none.
     """
     with connection.begin():
         connection.execute(text("set transaction isolation level repeatable read, read only"))
         set_local(
-            connection,
-            search_path="",
-            statement_timeout=statement_timeout,
-            lock_timeout=lock_timeout,
+            connection, statement_timeout=statement_timeout, lock_timeout=lock_timeout, **_PRINTING
         )
         yield
 
 
 def set_local(connection: Connection, **settings: str | int) -> None:
     """Set parameters until the end of the transaction; safe behind a transaction pooler."""
-    for name, value in settings.items():
-        connection.execute(
-            text("select pg_catalog.set_config(:name, :value, true)"),
-            {"name": name, "value": str(value)},
-        )
+    connection.execute(
+        text(
+            "select pg_catalog.set_config(s.name, s.value, true) from rows from ("
+            "pg_catalog.unnest(cast(:names as pg_catalog.text[])), "
+            "pg_catalog.unnest(cast(:values as pg_catalog.text[]))) as s (name, value)"
+        ),
+        {"names": list(settings), "values": [str(value) for value in settings.values()]},
+    )
 
 
 def sqlstate(error: DBAPIError) -> str:
     """The error's SQLSTATE, `''` where the connection broke before there was one."""
-    return getattr(error.orig, "pgcode", None) or ""
+    # psycopg 3, on which somebody's Alembic may run our operations, names it otherwise.
+    return getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None) or ""
 
 
 LOCK_NOT_AVAILABLE = psycopg2.errorcodes.LOCK_NOT_AVAILABLE
@@ -251,26 +272,45 @@ def retryable(error: DBAPIError) -> bool:
     return sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
 
 
+def lost(error: DBAPIError) -> bool:
+    """Whether the connection broke, and with it whatever was not committed."""
+    return error.connection_invalidated or not sqlstate(error)
+
+
 def run_transaction(
     connection: Connection, work: Callable[[], Result], *, tries: int = 6
 ) -> Result:
     """What `work` returned from a transaction that was committed.
 
     A transaction that lost a lock wait, a deadlock or a race is tried again as a whole, after a
-    random pause that doubles; Incomplete after the last try. Every other error rolls back and
-    passes through.
+    random pause that doubles. Incomplete after the last try, when a statement was cancelled, and
+    when the connection was lost. Every other error rolls back and passes through.
     """
     for tries_left in reversed(range(tries)):
         try:
             with connection.begin():
                 return work()
         except DBAPIError as error:
+            why = " ".join(str(error.orig).split())
+            if lost(error):
+                raise Incomplete(
+                    "Stopped: the connection was lost.",
+                    why=why,
+                    next="Run the same command again; what is committed stays.",
+                ) from error
+            if sqlstate(error) == QUERY_CANCELED:
+                raise Incomplete(
+                    "Stopped: a statement was cancelled.",
+                    why=why,
+                    next="Allow it more time (statement_timeout) or take smaller batches, and run "
+                    "the same command again; what is committed stays.",
+                ) from error
             if not retryable(error):
                 raise
             if not tries_left:
                 raise Incomplete(
                     f"Stopped: somebody else held the rows through {tries} tries.",
-                    why=" ".join(str(error.orig).split()),
+                    why=why,
                     next="Run the same command again; what is committed stays.",
                 ) from error
             log.info("transaction is tried again", extra={"sqlstate": sqlstate(error)})

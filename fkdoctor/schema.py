@@ -231,16 +231,27 @@ class Table:
         """The primary key, if there is one."""
         return next((key for key in self.unique_keys if key.primary), None)
 
+    @property
+    def row_identity(self) -> tuple[str, ...]:
+        """The columns by which a row can be found again; empty when there are none."""
+        for key in self.unique_keys:
+            if key.primary or all(self.column(name).not_null for name in key.columns):
+                return key.columns
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeyOperator:
     """The equality a foreign key uses for one column pair.
 
-    `name` is the referenced = referencing operator as `schema.operator`; `families` are the
-    operator families in which an index on the referencing column can look its commutator up.
+    `name` is the referenced = referencing operator as `schema.operator`, between the two types;
+    `families` are the operator families in which an index on the referencing column can look its
+    commutator up.
     """
 
     name: str
+    left_type: str
+    right_type: str
     families: frozenset[str]
 
 

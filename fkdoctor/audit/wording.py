@@ -12,13 +12,14 @@ def row_count(schema: Schema, table: TableName) -> str:
     """PostgreSQL's estimate as a phrase: `about 20,000 rows`."""
     estimate = schema.row_estimate(table)
     if estimate is None:
-        return "row count unknown"
+        return "never analysed"
     return f"about {estimate:,} {'row' if estimate == 1 else 'rows'}"
 
 
 def with_rows(schema: Schema, table: TableName) -> str:
-    """The table and how many rows it has: `mlops.job_postings (about 20,000 rows)`."""
-    return f"{table} ({row_count(schema, table)})"
+    """The table and, if known, its rows: `mlops.job_postings (about 20,000 rows)`."""
+    known = schema.row_estimate(table) is not None
+    return f"{table} ({row_count(schema, table)})" if known else str(table)
 
 
 def columns_of(names: tuple[str, ...]) -> str:

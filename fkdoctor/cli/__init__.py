@@ -10,25 +10,47 @@ import importlib
 import os
 import sys
 import traceback
+from typing import TYPE_CHECKING
 
 import click
-from sqlalchemy.exc import DBAPIError
 
 from fkdoctor import __version__
 from fkdoctor.errors import FkdoctorError, Incomplete, Refused
 
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
+
 USAGE, REFUSED, INCOMPLETE, BUG, INTERRUPTED = 2, 3, 4, 70, 130
 
-# Imported only when called: Alembic alone takes longer to import than --help should take.
+# A command's module, imported only when the command is called, since SQLAlchemy and Alembic take
+# longer to import than --help should take; and therefore its summary, which --help shows.
 _COMMANDS = {
-    "audit": "fkdoctor.cli.audit",
-    "rules": "fkdoctor.cli.rules",
-    "explain": "fkdoctor.cli.rules",
-    "init": "fkdoctor.cli.init",
-    "dedupe": "fkdoctor.cli.dedupe",
-    "undo": "fkdoctor.cli.undo",
-    "runs": "fkdoctor.cli.runs",
-    "demo": "fkdoctor.cli.demo",
+    "audit": (
+        "fkdoctor.cli.audit",
+        "Show every foreign key with its rule, and what is wrong with them.",
+    ),
+    "rules": ("fkdoctor.cli.rules", "List the rules of the audit."),
+    "explain": (
+        "fkdoctor.cli.rules",
+        "Tell one rule, by its id or name, with an example of what it finds and of what is right.",
+    ),
+    "init": (
+        "fkdoctor.cli.init",
+        "Create or upgrade the schema fkdoctor in the database, where runs and journals are kept.",
+    ),
+    "dedupe": (
+        "fkdoctor.cli.dedupe",
+        "Merge duplicate rows of TABLE: repoint every reference to the survivor, then delete.",
+    ),
+    "undo": (
+        "fkdoctor.cli.undo",
+        "Take RUN back: restore the rows it deleted and every reference it moved.",
+    ),
+    "runs": ("fkdoctor.cli.runs", "List what was applied in the database, newest first."),
+    "demo": (
+        "fkdoctor.cli.demo",
+        "Show the whole job on a throw-away PostgreSQL: audit, migrate, deduplicate, undo.",
+    ),
 }
 
 
@@ -39,9 +61,14 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        module, _ = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,32 +83,38 @@ def fkdoctor() -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        code = fkdoctor.main(prog_name="fkdoctor", standalone_mode=False)
+        # Not fkdoctor.main(): for a broken pipe that exits with 1, which means findings here.
+        with fkdoctor.make_context("fkdoctor", sys.argv[1:]) as context:
+            code = fkdoctor.invoke(context)
+        sys.stdout.flush()
     except click.exceptions.Exit as exit:
         code = exit.exit_code
+    except BrokenPipeError:
+        # Somebody reads only the first lines, as in `fkdoctor audit | head`. Python would try to
+        # flush once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except click.ClickException as problem:
         problem.show()
         code = problem.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         code = INTERRUPTED
-    except BrokenPipeError:
-        # Somebody reads only the first lines, as in `fkdoctor audit | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except (FkdoctorError, DBAPIError) as problem:
+    except Exception as problem:
         code = report_problem(problem)
-    except Exception:
-        traceback.print_exc()
-        click.echo("This is a bug in fkdoctor, not a mistake of yours. Please report it.", err=True)
-        code = BUG
     sys.exit(code or 0)
 
 
-def report_problem(problem: FkdoctorError | DBAPIError) -> int:
+def report_problem(problem: Exception) -> int:
     """The exit code for the problem, after saying on stderr what it is."""
+    from sqlalchemy.exc import DBAPIError
+
     if isinstance(problem, DBAPIError):
         return _report_database_error(problem)
+    if not isinstance(problem, FkdoctorError):
+        traceback.print_exception(problem)
+        click.echo("This is a bug in fkdoctor, not a mistake of yours. Please report it.", err=True)
+        return BUG
     click.echo(str(problem), err=True)
     match problem:
         case Refused():
@@ -94,11 +127,11 @@ def report_problem(problem: FkdoctorError | DBAPIError) -> int:
 
 def _report_database_error(problem: DBAPIError) -> int:
     """Say in three lines what PostgreSQL said; its own message names the object."""
-    lines = str(problem.orig).strip().splitlines() or [type(problem.orig).__name__]
+    said = " ".join(str(problem.orig).split()) or type(problem.orig).__name__
     if problem.connection_invalidated or not getattr(problem.orig, "pgcode", None):
-        click.echo(f"The connection was lost.\n{lines[0]}", err=True)
+        click.echo(f"The connection was lost.\n{said}", err=True)
         click.echo("What was not committed is undone. Run the same command again.", err=True)
         return INCOMPLETE
-    click.echo("PostgreSQL refused a statement; its transaction was rolled back.", err=True)
-    click.echo(" ".join(line.strip() for line in lines), err=True)
+    click.echo(f"PostgreSQL refused a statement.\n{said}", err=True)
+    click.echo("Its transaction was rolled back. Settle the cause and run it again.", err=True)
     return USAGE

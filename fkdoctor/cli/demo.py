@@ -5,8 +5,10 @@ Every command shown is run as shown, on the same code as from a shell.
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -85,7 +87,8 @@ class _Story:
     def _migrate(self) -> None:
         _headline(4, "Change the rules: CASCADE, soft-delete columns, the missing indexes")
         click.echo("$ alembic upgrade head")
-        upgrade(self._engine, "head")
+        with _logged():
+            upgrade(self._engine, "head")
 
     def _plan_command(self) -> list[str]:
         survivor = ["--survivor", "most_complete", "--survivor", "most_referenced"]
@@ -134,6 +137,21 @@ def _create_database(server: Server) -> Engine:
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("create database mlops"))
     return open_engine(Target(dsn=server.url("mlops"), source="the demo"))
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What Alembic and the operations log goes to stderr, as alembic.ini has it."""
+    handler = logging.StreamHandler()
+    loggers = [logging.getLogger(name) for name in ("alembic", "fkdoctor.revise")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 def _contents(connection: Connection) -> Sequence[Row[tuple[str, int, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from psycopg2 import extensions
+from psycopg2.extensions import connection as PsycopgConnection
+from psycopg2.extensions import set_wait_callback
 from sqlalchemy import Connection, Engine
 
 from fkdoctor.config import Config, find_config, load_config
@@ -49,11 +53,45 @@ def read_config(config_path: Path | None) -> Config:
 
 
 @contextmanager
+def _stoppable_queries() -> Iterator[None]:
+    """Inside, Ctrl-C stops a running query; else psycopg2 first waits for its end.
+
+    It holds for every psycopg2 connection of the process, and rules COPY out.
+    """
+    set_wait_callback(_wait)
+    try:
+        yield
+    finally:
+        set_wait_callback(None)
+
+
+def _wait(connection: PsycopgConnection) -> None:
+    stopped = False
+    while True:
+        try:
+            match connection.poll():
+                case extensions.POLL_OK if stopped:
+                    raise KeyboardInterrupt
+                case extensions.POLL_OK:
+                    return
+                case extensions.POLL_READ:
+                    select.select([connection], [], [])
+                case extensions.POLL_WRITE:
+                    select.select([], [connection], [])
+        except KeyboardInterrupt:
+            if stopped:
+                raise  # after the query's end, or pressed once more
+            connection.cancel()
+            stopped = True
+
+
+@contextmanager
 def open_session(url: str | None, config_path: Path | None) -> Iterator[Session]:
     """A session on the chosen database; says on stderr which one was chosen, and by what."""
     config = read_config(config_path)
     target = resolve_target(url, config)
     engine = open_engine(target)
-    with connect(engine) as connection:
+    # Not while connecting: libpq does not heed connect_timeout then.
+    with connect(engine) as connection, _stoppable_queries():
         click.echo(f"Using {target}.", err=True)
         yield Session(engine=engine, connection=connection, config=config, target=target)

@@ -12,30 +12,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Row
 
-from fkdoctor.database import run_transaction, set_local, sqlstate
-from fkdoctor.dedupe.obstacles import key_obstacles
+from fkdoctor.database import set_local
+from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
+from fkdoctor.dedupe.obstacles import key_obstacles, table_obstacles
 from fkdoctor.dedupe.plan import Cluster, DedupePlan
 from fkdoctor.dedupe.planfile import head_document, read_clusters, read_plan
-from fkdoctor.dedupe.planner import TEXT_FORM, blocked
+from fkdoctor.dedupe.planner import blocked
 from fkdoctor.errors import Blocked, Incomplete, Refused, StalePlan
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import require_ledger
-from fkdoctor.resources import load_query
 from fkdoctor.schema import ForeignKey, Schema, Table
-from fkdoctor.statement import journal
 from fkdoctor.statement import members as sql
+from fkdoctor.statement import merge
+from fkdoctor.statement.journal import stored_columns
 
 BATCH_SIZE = 1_000
+
+_PLAN_AGAIN = "Make a new plan: fkdoctor dedupe TABLE --match …"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is, in clusters; and what it did to rows so far."""
+    """How far a run is, in clusters; and what it did to rows so far, earlier calls included."""
 
     run_id: int
     done: int
@@ -74,14 +77,18 @@ def apply_dedupe(
         keys=keys,
         members=sql.carry_columns(schema.table(plan.table), keys),
         id=_start_run(connection, schema, plan, keys),
-        lock_timeout=lock_timeout,
     )
     progress = Progress(run_id=run.id, done=0, total=plan.clusters, deleted=0, repointed=0)
     clusters = read_clusters(path)
     while batch := list(islice(clusters, batch_size)):
         try:
-            outcome = _try_batch(connection, run, batch)
-        except Blocked as refusal:
+            outcome = run_batch(
+                connection,
+                run.id,
+                lambda row: _merge_batch(connection, run, row, batch),
+                lock_timeout=lock_timeout,
+            )
+        except Refused as refusal:
             if not progress.deleted:
                 raise
             raise Incomplete(
@@ -94,13 +101,15 @@ def apply_dedupe(
             run_id=run.id,
             done=progress.done + len(batch),
             total=plan.clusters,
-            deleted=progress.deleted + outcome.deleted,
-            repointed=progress.repointed + outcome.repointed,
+            deleted=outcome.deleted,
+            repointed=outcome.repointed,
             stale=(*progress.stale, *outcome.stale),
         )
         report(progress)
-    with connection.begin():
-        _execute(connection, "set_status", run_id=run.id, status="applied")
+    run_on_ledger(
+        connection,
+        lambda: execute_query(connection, "ledger/set_status", run_id=run.id, status="applied"),
+    )
     return progress
 
 
@@ -111,71 +120,78 @@ class _Run:
     keys: tuple[ForeignKey, ...]
     members: sql.MemberTable
     id: int
-    lock_timeout: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Outcome:
+    """The run's rows so far, and the clusters of this batch that were left alone."""
+
     deleted: int
     repointed: int
-    stale: tuple[int, ...]
+    stale: tuple[int, ...] = ()
 
 
 def _check_plan(plan: DedupePlan, schema: Schema) -> None:
     if plan.obstacles:
         raise blocked(plan.obstacles)
-    again = "Make a new plan: fkdoctor dedupe TABLE --match …"
     if plan.database != schema.database:
         raise StalePlan(
             "Refused: the plan is for another database; nothing was changed.",
             why=f"It was made in {plan.database}, this is {schema.database}.",
-            next=again,
+            next=_PLAN_AGAIN,
         )
     missing = [str(name) for name in plan.tables if not schema.has_table(name)]
     if missing:
         why = f"There is no {', '.join(missing)} any more."
+    elif {key.referencing for key in schema.keys_to(plan.table)} - set(plan.tables):
+        why = f"More tables reference {plan.table} than when it was made."
     elif schema.fingerprint(plan.tables) != plan.fingerprint:
         why = (
             "A column, key, index, rule or trigger of "
             + ", ".join(str(name) for name in plan.tables)
             + " changed after it was made."
         )
-    elif {key.referencing for key in schema.keys_to(plan.table)} - set(plan.tables):
-        why = f"More tables reference {plan.table} than when it was made."
     else:
+        # What the fingerprint does not know: how this session was started.
+        if in_the_way := list(table_obstacles(schema, schema.table(plan.table))):
+            raise blocked(in_the_way)
         return
-    raise StalePlan("Refused: the plan is stale; nothing was changed.", why=why, next=again)
-
-
-def _execute(connection: Connection, name: str, **values: object) -> sa.CursorResult[object]:
-    return connection.execute(sa.text(load_query(f"ledger/{name}")), values)
+    raise StalePlan("Refused: the plan is stale; nothing was changed.", why=why, next=_PLAN_AGAIN)
 
 
 def _start_run(
     connection: Connection, schema: Schema, plan: DedupePlan, keys: Sequence[ForeignKey]
 ) -> int:
-    with connection.begin():
-        run = _execute(
+    def transaction() -> Row[Any]:
+        run = execute_query(
             connection,
-            "start_run",
+            "ledger/start_run",
             plan_id=plan.id,
             kind="dedupe",
             table_schema=plan.table.schema,
             table_name=plan.table.name,
             plan=json.dumps(head_document(plan)),
         ).one()
-        if run.status in ("undoing", "undone"):
-            raise Refused(
-                f"Refused: run {run.id} of this plan was undone; nothing was changed.",
-                why="A plan is applied once.",
-                next="Make a new plan: fkdoctor dedupe TABLE --match …",
-            )
         for number, key in enumerate(keys, 1):
             table = schema.table(key.referencing)
             _add_step(connection, run.id, number, key, table, key.referencing_columns)
         table = schema.table(plan.table)
-        _add_step(connection, run.id, len(keys) + 1, None, table, journal.stored_columns(table))
+        columns = [column.name for column in stored_columns(table)]
+        _add_step(connection, run.id, len(keys) + 1, None, table, columns)
+        return run
+
+    run = run_on_ledger(connection, transaction)
+    _refuse_undone(run.id, run.status)
     return int(run.id)
+
+
+def _refuse_undone(run_id: int, status: str) -> None:
+    if status in ("undoing", "undone"):
+        raise Refused(
+            "Refused: the plan was undone; nothing was changed.",
+            why=f"Run {run_id} of it was taken back, and a plan is applied once.",
+            next=_PLAN_AGAIN,
+        )
 
 
 def _add_step(
@@ -186,9 +202,9 @@ def _add_step(
     table: Table,
     columns: Sequence[str],
 ) -> None:
-    _execute(
+    execute_query(
         connection,
-        "add_step",
+        "ledger/add_step",
         run_id=run_id,
         step=number,
         action="repoint" if key else "delete",
@@ -200,49 +216,33 @@ def _add_step(
     )
 
 
-_CONSTRAINT_VIOLATED = "23"
-
-
-def _try_batch(connection: Connection, run: _Run, batch: Sequence[Cluster]) -> _Outcome:
-    try:
-        return run_transaction(connection, lambda: _merge_batch(connection, run, batch))
-    except DBAPIError as error:
-        if not sqlstate(error).startswith(_CONSTRAINT_VIOLATED):
-            raise
-        raise Blocked(
-            "Refused by PostgreSQL; nothing of this batch was changed.",
-            why=" ".join(str(error.orig).split()),
-            next="Make a new plan: fkdoctor dedupe TABLE --match …",
-        ) from error
-
-
-def _merge_batch(connection: Connection, run: _Run, batch: Sequence[Cluster]) -> _Outcome:
+def _merge_batch(
+    connection: Connection, run: _Run, row: Row[Any], batch: Sequence[Cluster]
+) -> _Outcome:
+    _refuse_undone(run.id, row.status)
     members, ids = run.members, {"run_id": run.id}
-    connection.execute(sa.text("set transaction isolation level read committed"))
-    set_local(connection, row_security="off", lock_timeout=run.lock_timeout, **TEXT_FORM)
-    _execute(connection, "lock_run", **ids)
-    done = _execute(
-        connection, "merged_clusters", **ids, first=batch[0].number, last=batch[-1].number
+    numbers = [cluster.number for cluster in batch]
+    merged = set(
+        execute_query(connection, "ledger/merged_clusters", **ids, clusters=numbers).scalars()
     )
-    merged = set(done.scalars())
     batch = [cluster for cluster in batch if cluster.number not in merged]
     if not batch:
-        return _Outcome(deleted=0, repointed=0, stale=())
+        return _Outcome(deleted=row.deleted, repointed=row.repointed)
     connection.execute(sql.create_members(members))
-    connection.execute(sql.fill_members(members), _member_arrays(members, batch))
+    connection.execute(merge.fill_members(members), _member_arrays(members, batch))
     connection.execute(sql.ANALYZE_MEMBERS)
     # A statement of its own: the next one sees what was committed while this one waited.
-    connection.execute(sql.lock_members(members)).close()
-    stale = _stale_clusters(connection, members, batch)
+    connection.execute(merge.lock_members(members)).close()
+    # The plan's fingerprints were made in this time zone.
+    set_local(connection, timezone="UTC")
+    stale = tuple(connection.execute(merge.find_stale_clusters(members)).scalars())
+    set_local(connection, timezone=row.time_zone)
     if stale:
-        connection.execute(sql.drop_clusters(members), {"clusters": list(stale)})
-    for statement in sql.carry_values(members):
+        connection.execute(merge.drop_clusters(members), {"clusters": list(stale)})
+    for statement in merge.carry_values(members):
         connection.execute(statement)
     repointed = _repoint(connection, run)
-    deletion = len(run.keys) + 1
-    connection.execute(journal.record_duplicates(members), {**ids, "step": deletion})
-    connection.execute(journal.record_redirects(members), ids)
-    deleted = connection.execute(sql.delete_duplicates(members)).rowcount
+    deleted = _delete(connection, run)
     expected = sum(len(cluster.duplicates) for cluster in batch if cluster.number not in stale)
     if deleted != expected:
         raise Blocked(
@@ -251,9 +251,10 @@ def _merge_batch(connection: Connection, run: _Run, batch: Sequence[Cluster]) ->
             "trigger or rule keeps the others.",
             next="Look at the triggers of the table, then apply the plan again.",
         )
+    connection.execute(merge.record_redirects(members), ids)
     connection.execute(sa.text("set constraints all immediate"))
-    _execute(connection, "count_batch", **ids, deleted=deleted, repointed=repointed)
-    return _Outcome(deleted=deleted, repointed=repointed, stale=stale)
+    execute_query(connection, "ledger/count_batch", **ids, deleted=deleted, repointed=repointed)
+    return _Outcome(deleted=row.deleted + deleted, repointed=row.repointed + repointed, stale=stale)
 
 
 def _repoint(connection: Connection, run: _Run) -> int:
@@ -265,11 +266,15 @@ def _repoint(connection: Connection, run: _Run) -> int:
             continue  # No row referenced a duplicate by it, and the check below sees to that.
         if key.self_referencing and connection.execute(sql.members_referencing(members, key)).all():
             raise _unforeseen(key, "rows of a cluster reference duplicates themselves")
-        moved, diverged = connection.execute(
-            journal.repoint_and_record(members, key, table), {"run_id": run.id, "step": step}
+        moved, astray = connection.execute(
+            merge.repoint_and_record(members, key, table), {"run_id": run.id, "step": step}
         ).one()
-        if diverged:
-            raise _unforeseen(key, f"a trigger set {diverged} of the references to something else")
+        if astray:
+            raise _unforeseen(
+                key,
+                f"{astray} of its references would not point at the survivor: a trigger sets them "
+                "to something else, or the survivor has no value there",
+            )
         repointed += moved
     # Deferred checks and triggers run now, while what they do can still be seen.
     connection.execute(sa.text("set constraints all immediate"))
@@ -284,17 +289,39 @@ def _repoint(connection: Connection, run: _Run) -> int:
     return repointed
 
 
+def _delete(connection: Connection, run: _Run) -> int:
+    """Deletes the duplicates and makes sure that no key came into being that saw them go."""
+    deleted: int = connection.execute(
+        merge.delete_and_record(run.members), {"run_id": run.id, "step": len(run.keys) + 1}
+    ).scalar_one()
+    # From the DELETE on, nobody can add a foreign key to the table until this transaction ends.
+    name = run.plan.table
+    keys = execute_query(
+        connection,
+        "catalog/referencing_keys",
+        table_schema=name.schema,
+        table_name=name.name,
+    ).scalars()
+    if set(keys) != {key.oid for key in run.keys}:
+        raise StalePlan(
+            "Refused: the plan is stale; nothing of this batch was changed.",
+            why=f"A foreign key to {name} was added or dropped meanwhile.",
+            next=_PLAN_AGAIN,
+        )
+    return deleted
+
+
 def _unforeseen(key: ForeignKey, reason: str) -> Blocked:
     return Blocked(
         "Refused; nothing of this batch was changed.",
         why=f"{key.label}: {reason}.",
-        next="Make a new plan: fkdoctor dedupe TABLE --match …",
+        next=_PLAN_AGAIN,
     )
 
 
 def _member_arrays(members: sql.MemberTable, batch: Sequence[Cluster]) -> dict[str, list[object]]:
     """The batch as the arrays that fill_members takes."""
-    arrays: dict[str, list[object]] = {"clusters": [], "survivors": []}
+    arrays: dict[str, list[object]] = {"clusters": [], "survivors": [], "fingerprints": []}
     for i in range(members.key_width):
         arrays[f"member_{i}"] = []
         arrays[f"keep_{i}"] = []
@@ -302,26 +329,8 @@ def _member_arrays(members: sql.MemberTable, batch: Sequence[Cluster]) -> dict[s
         for member in (cluster.survivor, *cluster.duplicates):
             arrays["clusters"].append(cluster.number)
             arrays["survivors"].append(member is cluster.survivor)
+            arrays["fingerprints"].append(member.fingerprint)
             for i in range(members.key_width):
                 arrays[f"member_{i}"].append(member.key[i])
                 arrays[f"keep_{i}"].append(cluster.survivor.key[i])
     return arrays
-
-
-def _stale_clusters(
-    connection: Connection, members: sql.MemberTable, batch: Sequence[Cluster]
-) -> tuple[int, ...]:
-    """The clusters of which a row is gone or not as it was when the plan was made."""
-    here = connection.execute(sa.text("select pg_catalog.current_setting('timezone')")).scalar_one()
-    set_local(connection, timezone="UTC")
-    rows = connection.execute(sql.select_members(members, ()))
-    now = {(row.cluster, tuple(row.key)): row.fingerprint for row in rows}
-    set_local(connection, timezone=here)
-    return tuple(
-        cluster.number
-        for cluster in batch
-        if any(
-            now.get((cluster.number, member.key)) != member.fingerprint
-            for member in (cluster.survivor, *cluster.duplicates)
-        )
-    )

@@ -37,6 +37,9 @@ TEXT_FORM = {
     "intervalstyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "array_nulls": "on",
 }
 """Settings under which every value can be read back from its text as it was."""
 

@@ -1,7 +1,8 @@
 """Takes a run back: deleted rows return as they were, references point at them again.
 
-First the whole journal is compared with the database; a row that was changed since the run is a
-conflict, and nothing is undone unless the caller says to leave such clusters as they are.
+The last clusters come first. Before anything is written the whole journal is compared with the
+database; a row that was changed since the run is a conflict, and nothing is undone unless the
+caller says to leave such clusters as they are.
 """
 
 from __future__ import annotations
@@ -14,30 +15,36 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import run_transaction, set_local, sqlstate
-from fkdoctor.dedupe.planner import TEXT_FORM
-from fkdoctor.errors import ConfigError, Refused, UndoConflict
-from fkdoctor.identifier import quote_all
+from fkdoctor.database import sqlstate
+from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
+from fkdoctor.errors import ConfigError, Incomplete, Refused, UndoConflict
+from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import require_ledger
-from fkdoctor.resources import load_query
 from fkdoctor.schema import Schema, Table, TableName
 from fkdoctor.statement import journal
+from fkdoctor.statement.parts import Query
 
 BATCH_SIZE = 1_000
 _SHOWN = 10
+_CONSTRAINT_VIOLATED = "23"
+_ABOVE_ALL_CLUSTERS = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
 class UndoProgress:
-    """How far an undo is, in clusters; `kept` are those left as they are because of conflicts."""
+    """How far an undo is, in clusters; `kept` are those left as they are because of conflicts.
+
+    `conflicts` tells of the first of these.
+    """
 
     run_id: int
     done: int
     total: int
     restored: int
     repointed: int
-    kept: tuple[int, ...]
+    kept: tuple[int, ...] = ()
+    conflicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +56,39 @@ class _Step:
     columns: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Undo:
+    run_id: int
+    schema: Schema
+    steps: Sequence[_Step]
+    partly: bool
+    lock_timeout: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    done: int = 0
+    restored: int = 0
+    repointed: int = 0
+    kept: tuple[int, ...] = ()
+    conflicts: tuple[str, ...] = ()
+
+    def __add__(self, other: _Outcome) -> _Outcome:
+        return _Outcome(
+            done=self.done + other.done,
+            restored=self.restored + other.restored,
+            repointed=self.repointed + other.repointed,
+            kept=self.kept + other.kept,
+            conflicts=(self.conflicts + other.conflicts)[:_SHOWN],
+        )
+
+
 def undo_dedupe(
     connection: Connection,
     run_id: int,
     *,
     partly: bool = False,
+    batch_size: int = BATCH_SIZE,
     lock_timeout: int = 2_000,
     report: Callable[[UndoProgress], None] = lambda progress: None,
 ) -> UndoProgress:
@@ -61,83 +96,75 @@ def undo_dedupe(
 
     With `partly`, clusters of which a row was changed since the run stay merged; without, one such
     row and nothing is undone. Undoing a run twice does it once. Raises UndoConflict naming the
-    rows, ConfigError for an unknown run, Refused when a table or column of the journal is gone.
+    rows, ConfigError for an unknown run, Refused when a table or column of the journal is gone, and
+    Incomplete when something came up on the way (part of it is done; run again).
     """
     require_ledger(connection)
     schema = inspect_database(connection)
-    with connection.begin():
-        run = _execute(connection, "run", run_id=run_id).one_or_none()
-        if run is None:
-            raise ConfigError(
-                f"There is no run {run_id}.",
-                why="Nothing of that number was applied in this database.",
-                next="List them: fkdoctor runs",
-            )
-        steps = [_read_step(schema, row) for row in _execute(connection, "steps", run_id=run_id)]
-        extent = _execute(connection, "cluster_range", run_id=run_id).one()
-    ranges = list(_ranges(extent.first, extent.last))
-    if not partly:
-        _refuse_conflicts(connection, run_id, steps, ranges)
-    progress = UndoProgress(
-        run_id=run_id, done=0, total=extent.clusters, restored=0, repointed=0, kept=()
+    steps, total = run_on_ledger(connection, lambda: _read_run(connection, schema, run_id))
+    undo = _Undo(
+        run_id=run_id, schema=schema, steps=steps, partly=partly, lock_timeout=lock_timeout
     )
-    for extent_of_batch in ranges:
-        batch = _Batch(run_id=run_id, extent=extent_of_batch, steps=steps, partly=partly)
-        outcome = _try_batch(connection, batch, lock_timeout)
+    if not partly:
+        _refuse_conflicts(connection, undo, batch_size)
+    outcome = _Outcome()
+    progress = UndoProgress(run_id=run_id, done=0, total=total, restored=0, repointed=0)
+    for clusters in _batches(connection, run_id, batch_size):
+        try:
+            outcome += _undo_clusters(connection, undo, clusters)
+        except Refused as refusal:
+            if not outcome.done:
+                raise
+            raise Incomplete(
+                f"Stopped after {outcome.done} of {total} clusters; the batch that failed was "
+                "rolled back.",
+                why=refusal.why,
+                next=refusal.next,
+            ) from refusal
         progress = UndoProgress(
             run_id=run_id,
-            done=progress.done + outcome.done,
-            total=progress.total,
-            restored=progress.restored + outcome.restored,
-            repointed=progress.repointed + outcome.repointed,
-            kept=(*progress.kept, *outcome.kept),
+            done=outcome.done,
+            total=total,
+            restored=outcome.restored,
+            repointed=outcome.repointed,
+            kept=tuple(sorted(outcome.kept)),
+            conflicts=outcome.conflicts,
         )
         report(progress)
-    with connection.begin():
-        status = "undoing" if progress.kept else "undone"
-        _execute(connection, "set_status", run_id=run_id, status=status)
+    _finish(connection, undo)
     return progress
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Batch:
-    run_id: int
-    extent: tuple[int, int]
-    steps: Sequence[_Step]
-    partly: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    done: int
-    restored: int
-    repointed: int
-    kept: tuple[int, ...]
-
-
-def _ranges(first: int | None, last: int | None) -> Iterator[tuple[int, int]]:
-    if first is not None and last is not None:
-        for start in range(first, last + 1, BATCH_SIZE):
-            yield start, min(start + BATCH_SIZE - 1, last)
-
-
-def _execute(connection: Connection, name: str, **values: object) -> sa.CursorResult[Any]:
-    return connection.execute(sa.text(load_query(f"ledger/{name}")), values)
+def _read_run(connection: Connection, schema: Schema, run_id: int) -> tuple[list[_Step], int]:
+    """The run's steps and how many clusters of it are merged."""
+    if execute_query(connection, "ledger/run", run_id=run_id).one_or_none() is None:
+        raise ConfigError(
+            f"There is no run {run_id}.",
+            why="Nothing of that number was applied in this database.",
+            next="List them: fkdoctor runs",
+        )
+    steps = execute_query(connection, "ledger/steps", run_id=run_id).all()
+    merged = execute_query(connection, "ledger/count_clusters", run_id=run_id).scalar_one()
+    return [_read_step(schema, row) for row in steps], merged
 
 
 def _read_step(schema: Schema, row: Row[Any]) -> _Step:
     name = TableName(row.table_schema, row.table_name)
-    needed = (*row.key_columns, *row.columns)
-    gone = (
-        [str(name)]
-        if not schema.has_table(name)
-        else [f"{name}.{column}" for column in needed if not schema.table(name).has_column(column)]
-    )
+    gone: list[str] = []
+    if not schema.has_table(name):
+        gone = [f"{name} is gone"]
+    else:
+        table = schema.table(name)
+        for column in dict.fromkeys((*row.key_columns, *row.columns)):
+            if not table.has_column(column):
+                gone.append(f"{name}.{quote(column)} is gone")
+            elif table.column(column).generated:
+                gone.append(f"{name}.{quote(column)} is a generated column now")
     if gone:
         raise Refused(
             "Refused: what the journal holds does not fit the database any more; nothing was "
             "changed.",
-            why=f"{', '.join(gone)} is gone since the run.",
+            why=f"Since the run {', '.join(gone)}.",
             next="Put it back as it was, then undo the run.",
         )
     return _Step(
@@ -149,112 +176,187 @@ def _read_step(schema: Schema, row: Row[Any]) -> _Step:
     )
 
 
-def _merged_clusters(connection: Connection, run_id: int, extent: tuple[int, int]) -> list[int]:
-    first, last = extent
-    found = _execute(connection, "merged_clusters", run_id=run_id, first=first, last=last)
+def _batches(connection: Connection, run_id: int, size: int) -> Iterator[list[int]]:
+    """The numbers of the merged clusters, the last ones first."""
+    below = _ABOVE_ALL_CLUSTERS
+
+    def read() -> list[int]:
+        found = execute_query(
+            connection, "ledger/clusters_left", run_id=run_id, below=below, limit=size
+        )
+        return list(found.scalars())
+
+    while clusters := run_on_ledger(connection, read):
+        yield clusters
+        below = clusters[-1]
+
+
+def _refuse_conflicts(connection: Connection, undo: _Undo, batch_size: int) -> None:
+    """Raises UndoConflict when any row of the whole run is not as the run left it."""
+    batches = list(_batches(connection, undo.run_id, batch_size))
+
+    def look(run: Row[Any]) -> None:
+        conflicts = [
+            what
+            for clusters in batches
+            for _, what in _find_conflicts(connection, undo, _merged(connection, undo, clusters))
+        ]
+        if conflicts:
+            raise _conflict(connection, undo, conflicts)
+
+    run_batch(connection, undo.run_id, look, lock_timeout=undo.lock_timeout)
+
+
+def _merged(connection: Connection, undo: _Undo, clusters: Sequence[int]) -> list[int]:
+    """Those of the clusters that are merged, and not undone meanwhile."""
+    found = execute_query(
+        connection, "ledger/merged_clusters", run_id=undo.run_id, clusters=list(clusters)
+    )
     return list(found.scalars())
 
 
 def _find_conflicts(
-    connection: Connection, run_id: int, steps: Sequence[_Step], clusters: Sequence[int]
+    connection: Connection, undo: _Undo, clusters: Sequence[int]
 ) -> Iterator[tuple[int, str]]:
     """Cluster and description of every row that is not as the run left it."""
-    for step in steps:
-        if step.action == "delete":
-            query = journal.find_taken_keys(step.table, step.key_columns)
-            what = "exists again"
-        elif step.key_columns:
-            query = journal.find_changed_references(step.table, step.key_columns, step.columns)
-            what = f"is gone, or its {quote_all(step.columns)} was changed"
-        else:
-            continue
-        binds = {"run_id": run_id, "step": step.number, "clusters": list(clusters)}
-        for row in connection.execute(query, binds):
-            yield row.cluster, f"{step.table.name} ({', '.join(row.key)}) {what}"
+    for step in undo.steps:
+        binds = _binds(undo, step, clusters)
+        for query, what in _conflict_queries(undo.schema, step):
+            for row in connection.execute(query, binds):
+                yield row.cluster, f"{step.table.name} ({', '.join(row.key)}): {what}"
 
 
-def _refuse_conflicts(
-    connection: Connection,
-    run_id: int,
-    steps: Sequence[_Step],
-    ranges: Sequence[tuple[int, int]],
-) -> None:
-    found: list[str] = []
-    with connection.begin():
-        set_local(connection, row_security="off", **TEXT_FORM)
-        for extent in ranges:
-            clusters = _merged_clusters(connection, run_id, extent)
-            found += [what for _, what in _find_conflicts(connection, run_id, steps, clusters)]
-    if found:
-        raise _conflict(run_id, found)
+def _binds(undo: _Undo, step: _Step, clusters: Sequence[int]) -> dict[str, object]:
+    return {"run_id": undo.run_id, "step": step.number, "clusters": list(clusters)}
 
 
-def _conflict(run_id: int, found: Sequence[str]) -> UndoConflict:
-    more = f"\nand {len(found) - _SHOWN} more rows." if len(found) > _SHOWN else ""
+def _conflict_queries(schema: Schema, step: _Step) -> Iterator[tuple[Query, str]]:
+    """What to ask about the rows of a step, and what it means for those that are found."""
+    table, columns = step.table, set(step.columns)
+    if step.action == "repoint":
+        if step.key_columns:
+            yield (
+                journal.find_changed_references(table, step.key_columns, step.columns),
+                f"it is gone, or its {quote_all(step.columns)} was changed",
+            )
+        return
+    for unique in table.unique_keys:
+        if columns.issuperset(unique.columns):
+            yield (
+                journal.find_taken_keys(table, unique),
+                f"another row has its {quote_all(unique.columns)} now",
+            )
+    for key in schema.keys_from(table.name):
+        referenced = schema.table(key.referenced)
+        checked = key.enforced and not key.period and referenced.readable
+        if checked and columns.issuperset(key.referencing_columns):
+            yield (
+                journal.find_missing_referenced(table, key, referenced),
+                f"the row of {key.referenced} that its {quote_all(key.referencing_columns)} "
+                "references is gone",
+            )
+
+
+def _conflict(connection: Connection, undo: _Undo, found: Sequence[str]) -> UndoConflict:
+    found = list(dict.fromkeys(found))
+    more = f"\nand {len(found) - _SHOWN} more." if len(found) > _SHOWN else ""
+    later = execute_query(connection, "ledger/later_runs", run_id=undo.run_id).scalars().all()
+    first = (
+        f"Run {later[0]} changed these tables after it: undo that one first, or undo"
+        if later
+        else "Undo"
+    )
     return UndoConflict(
-        f"Refused: {len(found)} rows were changed since run {run_id}; nothing was changed.",
+        f"Refused: rows were changed since run {undo.run_id}; nothing was undone.",
         why="\n".join(found[:_SHOWN]) + more,
-        next=f"To undo all clusters but theirs: fkdoctor undo {run_id} --partly",
+        next=f"{first} all clusters but theirs: fkdoctor undo {undo.run_id} --partly",
     )
 
 
-def _try_batch(connection: Connection, batch: _Batch, lock_timeout: int) -> _Outcome:
+def _undo_clusters(connection: Connection, undo: _Undo, clusters: Sequence[int]) -> _Outcome:
+    """The outcome of a batch; with `partly`, of its halves when it cannot be undone as a whole."""
     try:
-        return run_transaction(connection, lambda: _undo_batch(connection, batch, lock_timeout))
+        return run_batch(
+            connection,
+            undo.run_id,
+            lambda run: _undo_batch(connection, undo, clusters),
+            lock_timeout=undo.lock_timeout,
+        )
+    except UndoConflict as conflict:
+        if not undo.partly:
+            raise
+        if len(clusters) == 1:
+            return _Outcome(done=1, kept=tuple(clusters), conflicts=(conflict.why,))
+    middle = len(clusters) // 2
+    return _undo_clusters(connection, undo, clusters[:middle]) + _undo_clusters(
+        connection, undo, clusters[middle:]
+    )
+
+
+def _undo_batch(connection: Connection, undo: _Undo, clusters: Sequence[int]) -> _Outcome:
+    merged = _merged(connection, undo, clusters)
+    conflicts = dict(_find_conflicts(connection, undo, merged))
+    if conflicts and not undo.partly:
+        raise _conflict(connection, undo, list(conflicts.values()))
+    outcome = _Outcome(
+        done=len(clusters), kept=tuple(conflicts), conflicts=tuple(conflicts.values())
+    )
+    returning = [cluster for cluster in merged if cluster not in conflicts]
+    if not returning:
+        return outcome
+    execute_query(connection, "ledger/set_status", run_id=undo.run_id, status="undoing")
+    # Rows first, then what points at them: the opposite of how the run went.
+    for step in reversed(undo.steps):
+        if step.key_columns:
+            outcome += _put_back(connection, undo, step, returning)
+    execute_query(connection, "ledger/forget_redirects", run_id=undo.run_id, clusters=returning)
+    return outcome
+
+
+def _put_back(
+    connection: Connection, undo: _Undo, step: _Step, clusters: Sequence[int]
+) -> _Outcome:
+    """How many rows of the step were written back, which are all, and as they were."""
+    table, binds, altered = step.table, _binds(undo, step, clusters), 0
+    place = (table, step.key_columns, step.columns)
+    expected = connection.execute(journal.count_entries(), binds).scalar_one()
+    try:
+        if step.action == "delete":
+            restore = journal.restore_duplicates(table, step.columns)
+            written = connection.execute(restore, binds).rowcount
+            differing = journal.find_altered_restorations(*place)
+            altered = len(connection.execute(differing, binds).all())
+        else:
+            written = connection.execute(journal.repoint_back(*place), binds).rowcount
+        # What was deferred is checked now, while it can be told from which table it comes.
+        connection.execute(sa.text("set constraints all immediate"))
     except DBAPIError as error:
-        if not sqlstate(error).startswith("23"):
+        if not sqlstate(error).startswith(_CONSTRAINT_VIOLATED):
             raise
         raise UndoConflict(
-            "Refused by PostgreSQL; nothing of this batch was changed.",
+            "Refused by PostgreSQL; nothing of this batch was undone.",
             why=" ".join(str(error.orig).split()),
-            next="A row that the deleted ones need is gone, or takes their place: settle that.",
+            next=f"Settle that, or leave it out: fkdoctor undo {undo.run_id} --partly",
         ) from error
-
-
-def _undo_batch(connection: Connection, batch: _Batch, lock_timeout: int) -> _Outcome:
-    connection.execute(sa.text("set transaction isolation level read committed"))
-    set_local(connection, row_security="off", lock_timeout=lock_timeout, **TEXT_FORM)
-    _execute(connection, "lock_run", run_id=batch.run_id)
-    merged = _merged_clusters(connection, batch.run_id, batch.extent)
-    conflicts = list(_find_conflicts(connection, batch.run_id, batch.steps, merged))
-    if conflicts and not batch.partly:
-        raise _conflict(batch.run_id, [what for _, what in conflicts])
-    kept = {cluster for cluster, _ in conflicts}
-    clusters = [cluster for cluster in merged if cluster not in kept]
-    restored = repointed = 0
-    # Rows first, then what points at them: the opposite of how the run went.
-    for step in reversed(batch.steps):
-        if not step.key_columns:
-            continue
-        written = _put_back(connection, batch.run_id, step, clusters)
-        if step.action == "delete":
-            restored += written
-        else:
-            repointed += written
-    connection.execute(sa.text("set constraints all immediate"))
-    _execute(connection, "forget_redirects", run_id=batch.run_id, clusters=clusters)
-    return _Outcome(
-        done=len(clusters), restored=restored, repointed=repointed, kept=tuple(sorted(kept))
-    )
-
-
-def _put_back(connection: Connection, run_id: int, step: _Step, clusters: Sequence[int]) -> int:
-    """How many rows of the step were written back, which are all, and as they were."""
-    binds = {"run_id": run_id, "step": step.number, "clusters": list(clusters)}
-    place = (step.table, step.key_columns, step.columns)
-    expected = connection.execute(journal.count_entries(), binds).scalar_one()
-    altered = 0
-    if step.action == "delete":
-        written = connection.execute(journal.restore_duplicates(*place), binds).rowcount
-        altered = len(connection.execute(journal.find_altered_restorations(*place), binds).all())
-    else:
-        written = connection.execute(journal.repoint_back(*place), binds).rowcount
     if written != expected or altered:
         raise UndoConflict(
-            f"Refused: rows of {step.table.name} cannot be put back as they were; nothing of this "
-            "batch was changed.",
-            why=f"{written} of {expected} rows were written, {altered} came out different: a "
-            "trigger or rule is in between.",
+            f"Refused: rows of {table.name} cannot be put back as they were; nothing of this "
+            "batch was undone.",
+            why=f"{table.name}: {written} of {expected} rows were written, {altered} came out "
+            "different: a trigger or rule is in between.",
             next="Look at the triggers of the table, then undo the run again.",
         )
-    return int(written)
+    if step.action == "delete":
+        return _Outcome(restored=written)
+    return _Outcome(repointed=written)
+
+
+def _finish(connection: Connection, undo: _Undo) -> None:
+    """Writes down that the run is undone, unless somebody applied more of it meanwhile."""
+
+    def finish(run: Row[Any]) -> None:
+        left = execute_query(connection, "ledger/count_clusters", run_id=undo.run_id)
+        if not left.scalar_one():
+            execute_query(connection, "ledger/set_status", run_id=undo.run_id, status="undone")
+
+    run_batch(connection, undo.run_id, finish, lock_timeout=undo.lock_timeout)

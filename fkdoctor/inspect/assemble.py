@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
@@ -143,6 +144,8 @@ def _present(definition: str | None) -> str:
     return definition
 
 
+# The same few lists, over and over.
+@lru_cache(maxsize=4096)
 def _positions(written: str) -> tuple[int, ...]:
     return tuple(int(position) for position in written.split())
 
@@ -272,7 +275,12 @@ def _foreign_keys(
     columns: Mapping[int, Mapping[int, Column]],
 ) -> tuple[ForeignKey, ...]:
     operators = {
-        row.oid: KeyOperator(name=row.name, families=frozenset(row.families))
+        row.oid: KeyOperator(
+            name=row.name,
+            left_type=row.left_type,
+            right_type=row.right_type,
+            families=frozenset(row.families),
+        )
         for row in rows["key_operators"]
     }
     triggers: dict[int, list[KeyTrigger]] = defaultdict(list)

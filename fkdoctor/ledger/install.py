@@ -9,7 +9,10 @@ from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
+from fkdoctor import __version__
+from fkdoctor.database import lost, read_snapshot, set_local
 from fkdoctor.errors import Blocked
 from fkdoctor.resources import load_query
 
@@ -20,33 +23,72 @@ VERSION_TABLE = "ledger_version"
 def install_ledger(connection: Connection) -> bool:
     """Whether anything had to be created or upgraded. The connection must not be in a transaction.
 
-    All in one transaction, behind an advisory lock: two at once do it once.
+    All in one transaction, behind an advisory lock: two at once do it once. Raises Blocked when the
+    role may not do it or a newer fkdoctor made the ledger.
     """
-    with connection.begin():
-        connection.execute(text(load_query("ledger/lock_installation")))
-        present = connection.execute(text(load_query("ledger/present"))).one()
-        if not present.has_schema:
-            connection.execute(text(load_query("ledger/create_schema")))
-        before = _installed_version(connection)
-        config = _alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        return before != _installed_version(connection)
+    try:
+        with connection.begin():
+            # Otherwise what the other one did while this one waited would stay unseen.
+            connection.execute(text("set transaction isolation level read committed"))
+            set_local(connection, search_path="")
+            connection.execute(text(load_query("ledger/lock_installation")))
+            return _install(connection)
+    except DBAPIError as error:
+        if lost(error):
+            raise
+        raise Blocked(
+            "Refused by PostgreSQL: the ledger cannot be created; nothing was changed.",
+            why=" ".join(str(error.orig).split()),
+            next="Let a role do it that may: fkdoctor init needs CREATE on the database, or a "
+            "schema fkdoctor that is its own.",
+        ) from error
+
+
+def _install(connection: Connection) -> bool:
+    if not connection.execute(text(load_query("ledger/present"))).one().has_schema:
+        connection.execute(text(load_query("ledger/create_schema")))
+    installed, config = _installed_version(connection), _alembic_config()
+    versions = ScriptDirectory.from_config(config)
+    if installed == versions.get_current_head():
+        return False
+    if installed not in (None, *(revision.revision for revision in versions.walk_revisions())):
+        raise _of_newer_fkdoctor(installed)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return True
 
 
 def require_ledger(connection: Connection) -> None:
-    """Raises Blocked unless the ledger is there and of this fkdoctor's version."""
-    with connection.begin():
+    """Raises Blocked unless the ledger is there, readable, and of this fkdoctor's version."""
+    with read_snapshot(connection):
         present = connection.execute(text(load_query("ledger/present"))).one()
         version = _installed_version(connection) if present.readable else None
-    wanted = ScriptDirectory.from_config(_alembic_config()).get_current_head()
-    if version != wanted:
+    versions = ScriptDirectory.from_config(_alembic_config())
+    if version == versions.get_current_head():
+        return
+    if version is not None and version not in {r.revision for r in versions.walk_revisions()}:
+        raise _of_newer_fkdoctor(version)
+    if present.has_ledger and not present.readable:
         raise Blocked(
-            "The ledger is missing." if version is None else "The ledger is of another version.",
-            why="fkdoctor remembers in the schema fkdoctor of this database what it does, "
-            "to undo it; nothing was changed.",
-            next="Create or upgrade it: fkdoctor init",
+            "The ledger may not be read.",
+            why="It is in the schema fkdoctor of this database, which belongs to another role; "
+            "nothing was changed.",
+            next="Connect as that role, or have its rights granted.",
         )
+    raise Blocked(
+        "The ledger is missing." if version is None else "The ledger is of an older version.",
+        why="fkdoctor remembers in the schema fkdoctor of this database what it does, "
+        "to undo it; nothing was changed.",
+        next="Create or upgrade it: fkdoctor init",
+    )
+
+
+def _of_newer_fkdoctor(version: str | None) -> Blocked:
+    return Blocked(
+        "The ledger is of a newer version.",
+        why=f"Its version {version} is not known to fkdoctor {__version__}; nothing was changed.",
+        next="Upgrade fkdoctor.",
+    )
 
 
 def _installed_version(connection: Connection) -> str | None:

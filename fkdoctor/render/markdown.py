@@ -44,8 +44,13 @@ def _backticks(text: str) -> Iterator[str]:
 
 
 def cell(text: str) -> str:
-    """The text fit for a table's cell."""
-    return " ".join(text.replace("|", "\\|").splitlines())
+    """The text fit for a table's cell, also inside a code span."""
+    return one_line(text.replace("|", "\\|"))
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks, which names can hold."""
+    return " ".join(text.splitlines())
 
 
 def escape(text: str) -> str:
@@ -60,7 +65,7 @@ def _findings_table(report: Report) -> Iterator[str]:
         for finding in report.new:
             mark = SEVERITY_MARKS[finding.rule.severity]
             rule = f"{finding.rule.id} {finding.rule.name}"
-            where, what = cell(code(finding.subject)), escape(finding.detail)
+            where, what = cell(code(finding.subject)), one_line(escape(finding.detail))
             yield f"| {mark} | {rule} | {where} | {what} |"
         yield ""
 

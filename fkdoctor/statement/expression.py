@@ -1,4 +1,4 @@
-"""What a user typed as SQL: parsed, checked against the table's columns, and rebuilt.
+"""What a user typed as SQL: checked against the table's columns, and used as it was typed.
 
 Also the URL normaliser, as SQL, so that no row has to leave the database to be matched.
 """
@@ -9,45 +9,56 @@ from typing import Any
 
 import sqlalchemy as sa
 import sqlglot
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Subquery
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.selectable import NamedFromClause
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from fkdoctor.errors import ConfigError
-from fkdoctor.identifier import quote
+from fkdoctor.identifier import quote, split_qualified
 from fkdoctor.schema import Table
 
 TRACKING_PARAMETERS = (
     "_ga", "_gl", "dclid", "fbclid", "gbraid", "gclid", "igshid", "mc_cid", "mc_eid", "msclkid",
-    "ref", "ref_src", "referrer", "spm", "trk", "wbraid", "yclid",
+    "ref_src", "referrer", "spm", "trk", "wbraid", "yclid",
 )  # fmt: skip
 """Query parameters that say where a visitor came from, not what the page shows; and all utm_*."""
 
+# Unquoted, PostgreSQL takes these words for functions, whatever columns there are; sqlglot does so
+# with the other words of this kind.
+_NOT_COLUMNS = frozenset({"user", "current_role", "system_user"})
+
 
 def parse_expression(table: Table, text: str) -> ColumnElement[Any]:
-    """The expression over one row of the table, rebuilt from its syntax tree.
+    """The expression over one row of the table, as it was typed.
 
-    Raises ConfigError when it is no single expression, names an unknown column or has a subquery.
+    sqlglot reads it only to check it: what it would write again is not always the same to
+    PostgreSQL (functions are translated, the names of quoted ones changed). Raises ConfigError when
+    it is no single expression, names an unknown column or none, or has a subquery.
     """
+    select = f"SELECT (\n{text}\n)"  # lines of its own: it may end in a comment
     try:
-        parsed = sqlglot.parse(f"SELECT ({text})", read="postgres")
-    except SqlglotError as error:
-        raise _unreadable(text, str(error).splitlines()[0]) from None
+        parsed = sqlglot.parse(select, read="postgres")
+    except (SqlglotError, RecursionError) as error:
+        raise _unusable(text, str(error).splitlines()[0]) from None
     tree = parsed[0] if len(parsed) == 1 else None
-    if not isinstance(tree, exp.Select) or set(_filled(tree)) != {"expressions"}:
-        raise _unreadable(text, "It is not one expression.")
+    if not isinstance(tree, exp.Select) or _filled(tree) != ["expressions"]:
+        raise _unusable(text, "It is not one expression.")
     if len(tree.expressions) != 1 or isinstance(tree.expressions[0].unnest(), exp.Tuple):
-        raise _unreadable(text, "It is more than one expression.")
-    for node in tree.expressions[0].walk():
+        raise _unusable(text, "It is not one expression.")
+    nodes = list(tree.expressions[0].walk())
+    for node in nodes:
         if isinstance(node, exp.Query | exp.Star | exp.Placeholder | exp.Parameter):
-            raise _unreadable(text, "It may only compute with columns of one row.")
+            raise _unusable(text, "It may only compute with columns of one row.")
         if isinstance(node, exp.AggFunc | exp.Window):
-            raise _unreadable(text, "It may not look at several rows.")
+            raise _unusable(text, "It may not look at several rows.")
         if isinstance(node, exp.Column):
             _check_column(table, node, text)
-    return sa.literal_column(tree.expressions[0].sql(dialect="postgres"))
+    if not any(isinstance(node, exp.Column) for node in nodes):
+        raise _unusable(text, "It names no column, so that it is the same for every row.")
+    # Inside a CASE, PostgreSQL refuses functions that return several rows; it costs nothing.
+    return sa.literal_column(f"CASE WHEN true THEN (\n{text}\n) END")
 
 
 def _filled(tree: exp.Expression) -> list[str]:
@@ -56,7 +67,9 @@ def _filled(tree: exp.Expression) -> list[str]:
 
 def _check_column(table: Table, node: exp.Column, text: str) -> None:
     identifier = node.this
-    name = identifier.name if identifier.quoted else identifier.name.lower()
+    name = identifier.name if identifier.quoted else split_qualified(identifier.name)[0]
+    if not identifier.quoted and name in _NOT_COLUMNS:
+        raise _unusable(text, f'{name} is a function; the column is "{name}", in quotes.')
     if node.table or not table.has_column(name):
         raise ConfigError(
             f"The expression {text} names {node.sql(dialect='postgres')}.",
@@ -67,7 +80,7 @@ def _check_column(table: Table, node: exp.Column, text: str) -> None:
         )
 
 
-def _unreadable(text: str, why: str) -> ConfigError:
+def _unusable(text: str, why: str) -> ConfigError:
     return ConfigError(
         f"The expression {text} cannot be used.",
         why=why,
@@ -78,47 +91,85 @@ def _unreadable(text: str, why: str) -> ConfigError:
 def normalise_url(row: NamedFromClause, column: str) -> ColumnElement[str]:
     """What stays of a URL when all that does not say which page it is has gone.
 
-    Away go the scheme, the case of the host, the default port, slashes at the end, the fragment,
-    tracking parameters and the order of the query. Paths keep their case. Percent-encoding and
-    Unicode host names are left as they are.
+    Away go white space around it, http and https, the case of the host, the default ports, slashes
+    at the end, the fragment, tracking parameters, and the order of parameters with different names.
+    What may tell pages apart stays: the case of all else, other schemes, user names, percent signs
+    as they are, and fragments that begin with / or !, which are paths of an application.
     """
     f = sa.func.pg_catalog
-    # Each step is a subquery that OFFSET 0 keeps from being merged, so that it is computed once.
-    url = f.btrim(sa.cast(row.c[column], sa.Text))
-    first = sa.select(f.split_part(url, "#", 1).label("whole")).correlate(row).offset(0).subquery()
-    address = f.split_part(first.c.whole, "?", 1).label("address")
-    second = sa.select(first.c.whole, address).offset(0).subquery()
-    has_scheme = f.right(f.split_part(second.c.address, "/", 1), 1) == ":"
-    after_scheme = f.ltrim(f.substr(second.c.address, f.strpos(second.c.address, "/")), "/")
-    rest = sa.case((has_scheme, after_scheme), else_=second.c.address).label("rest")
-    third = sa.select(second.c.whole, rest).offset(0).subquery()
-    host = f.lower(f.split_part(third.c.rest, "/", 1)).label("host")
-    last = sa.select(third.c.whole, third.c.rest, host).offset(0).subquery()
-    port_free = sa.case(
-        (f.right(last.c.host, 4) == ":443", f.left(last.c.host, -4)),
-        (f.right(last.c.host, 3) == ":80", f.left(last.c.host, -3)),
-        else_=last.c.host,
-    )
+    # "C" compares bytes, lowers ASCII only, and can be searched whatever the column's collation.
+    raw = sa.cast(row.c[column], sa.Text).collate("C")
+    before_fragment = f.split_part(f.btrim(raw, " \t\r\n"), "#", 1).label("page")
+    page = _compute_once(sa.select(before_fragment).correlate(row))
+    address = f.split_part(page.c.page, "?", 1).label("address")
+    found = _compute_once(sa.select(page.c.page, address))
+    rest = _compute_once(sa.select(found.c.page, _drop_scheme(found.c.address).label("rest")))
+    host = f.split_part(rest.c.rest, "/", 1).label("host")
+    last = _compute_once(sa.select(rest.c.page, rest.c.rest, host))
     path = f.rtrim(f.substr(last.c.rest, f.length(last.c.host) + 1), "/")
-    normalised = port_free.concat(path).concat(_normalise_query(last.c.whole))
+    normalised = (
+        _normalise_host(last.c.host)
+        .concat(path)
+        .concat(_normalise_query(last.c.page))
+        .concat(_application_path(raw))
+    )
     return sa.select(normalised).correlate(row).scalar_subquery()
 
 
-def _normalise_query(whole: ColumnElement[str]) -> ColumnElement[str]:
+def _compute_once(query: sa.Select[Any]) -> Subquery:
+    """The query as a table whose columns OFFSET 0 keeps from being computed at each mention."""
+    return query.offset(0).subquery()
+
+
+def _drop_scheme(address: ColumnElement[str]) -> ColumnElement[str]:
     f = sa.func.pg_catalog
-    query = f.substr(whole, f.strpos(whole, "?") + 1)
-    part = sa.func.unnest(f.string_to_array(query, "&")).table_valued("part").render_derived()
-    name = f.lower(f.split_part(part.c.part, "=", 1))
-    in_order = postgresql.aggregate_order_by(sa.literal("&"), part.c.part.collate("C"))
+    return sa.case(
+        (f.lower(f.left(address, 8)) == "https://", f.right(address, -8)),
+        (f.lower(f.left(address, 7)) == "http://", f.right(address, -7)),
+        (f.left(address, 2) == "//", f.right(address, -2)),
+        else_=address,
+    )
+
+
+def _normalise_host(host: ColumnElement[str]) -> ColumnElement[str]:
+    f = sa.func.pg_catalog
+    user = sa.func.coalesce(f.substring(host, "^.*@"), "")
+    name = f.lower(f.regexp_replace(host, "^.*@", ""))
+    return sa.case(
+        (f.strpos(host, ":") + f.strpos(host, "@") == 0, f.lower(host)),
+        else_=user.concat(f.regexp_replace(name, ":(80|443)$", "")),
+    )
+
+
+def _normalise_query(page: ColumnElement[str]) -> ColumnElement[str]:
+    f = sa.func.pg_catalog
+    parts = (
+        sa.func.unnest(f.string_to_array(f.right(page, -f.strpos(page, "?")), "&"))
+        .table_valued("part", with_ordinality="place")
+        .render_derived()
+    )
+    name = f.split_part(parts.c.part, "=", 1)
+    in_order = postgresql.aggregate_order_by(sa.literal("&"), name.collate("C"), parts.c.place)
     kept = (
-        sa.select(f.string_agg(part.c.part, in_order))
+        sa.select(f.string_agg(parts.c.part, in_order))
         .where(
-            part.c.part != "",
-            f.left(name, 4) != "utm_",
-            name.not_in(TRACKING_PARAMETERS),
+            parts.c.part != "",
+            f.lower(f.left(parts.c.part, 4)) != "utm_",
+            f.lower(name).not_in(TRACKING_PARAMETERS),
         )
         .scalar_subquery()
     )
     return sa.case(
-        (f.strpos(whole, "?") > 0, sa.func.coalesce(sa.literal("?").concat(kept), "")), else_=""
+        (f.strpos(page, "?") == 0, ""), else_=sa.func.coalesce(sa.literal("?").concat(kept), "")
+    )
+
+
+def _application_path(raw: ColumnElement[str]) -> ColumnElement[str]:
+    f = sa.func.pg_catalog
+    trimmed = f.btrim(raw, " \t\r\n")
+    fragment = f.substr(trimmed, f.strpos(trimmed, "#"))
+    return sa.case(
+        (f.strpos(raw, "#") == 0, ""),
+        (f.left(fragment, 2).in_(("#/", "#!")), fragment),
+        else_="",
     )

@@ -1,4 +1,8 @@
-"""How a dedupe is written down as it happens, and how it is read back to undo it."""
+"""The journal: its tables, and how it is read back to undo what it tells of.
+
+Every function here takes the table and, of the step that wrote the entries, the columns that
+identify a row and those that the entry holds. Binds are run_id, step and clusters, an integer[].
+"""
 
 from __future__ import annotations
 
@@ -6,189 +10,115 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import ClauseElement, ColumnElement, Executable, Insert, TableClause, Update
+from sqlalchemy import ClauseElement, ColumnElement, Executable, TableClause, Update
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fkdoctor.schema import ForeignKey, Table, TableName
-from fkdoctor.statement.members import MemberTable, row_identity
+from fkdoctor.schema import Column, ForeignKey, Table, TableKind, TableName, UniqueKey
 from fkdoctor.statement.parts import (
     NamedType,
     Query,
+    collated,
     equal,
     image,
     make_table,
-    references,
-    text_array,
+    match_key,
+    read_text,
 )
 
-_JOURNAL = make_table(
+JOURNAL = make_table(
     TableName("fkdoctor", "journal"), ("run_id", "cluster", "step", "key", "before", "after")
 )
-# Binds: run_id and step; those that read the journal back also take clusters, integer[].
-_REDIRECT = make_table(
+REDIRECT = make_table(
     TableName("fkdoctor", "redirect"), ("run_id", "cluster", "old_key", "new_key")
 )
-_RUN = sa.bindparam("run_id", type_=sa.BigInteger)
-_STEP = sa.bindparam("step", type_=sa.SmallInteger)
+RUN = sa.bindparam("run_id", type_=sa.BigInteger)
+STEP = sa.bindparam("step", type_=sa.SmallInteger)
 _CLUSTERS = sa.bindparam("clusters", type_=sa.ARRAY(sa.Integer))
+_ENTRY = JOURNAL.alias("entry")
+_OF_BATCH = sa.and_(
+    _ENTRY.c.run_id == RUN, _ENTRY.c.step == STEP, _ENTRY.c.cluster == sa.any_(_CLUSTERS)
+)
+_FOUND = (_ENTRY.c.cluster, _ENTRY.c.key)
 
 
-def stored_columns(table: Table) -> tuple[str, ...]:
+def stored_columns(table: Table) -> tuple[Column, ...]:
     """The columns whose values are the row's own: all but the generated ones."""
-    return tuple(column.name for column in table.columns if not column.generated)
+    return tuple(column for column in table.columns if not column.generated)
 
 
-def repoint_and_record(members: MemberTable, key: ForeignKey, referencing: Table) -> Query:
-    """Repoints every reference to a duplicate to its survivor and writes each into the journal.
-
-    One row: how many references moved, and how many of them a trigger turned elsewhere. The old
-    values come from the rows themselves: what the key calls equal need not be the same text.
-    """
-    identity = row_identity(referencing)
-    columns = key.referencing_columns
-    old = make_table(referencing.name, (*identity, *columns)).alias("old")
-    keep = members.values("keep", key.referenced_columns)
-    pointing = (
-        sa.select(
-            members.clause.c.cluster,
-            *(old.c[name].label(f"key_{i}") for i, name in enumerate(identity)),
-            *(old.c[name].label(f"old_{i}") for i, name in enumerate(columns)),
-            *(value.label(f"keep_{i}") for i, value in enumerate(keep)),
-        )
-        .select_from(
-            members.clause.join(
-                old, references(key, members.values("member", key.referenced_columns), old)
-            )
-        )
-        .where(~members.clause.c.is_survivor)
-        .with_hint(old, "ONLY", "postgresql")
-        .with_for_update(of=old)
-        .subquery("pointing")
-    )
-    new = make_table(referencing.name, (*identity, *columns))
-    kept = [pointing.c[f"keep_{i}"] for i in range(len(columns))]
-    moved = (
-        sa.update(new)
-        .with_hint("ONLY", dialect_name="postgresql")
-        .values(dict(zip(columns, kept, strict=True)))
-        .where(
-            equal(
-                [new.c[name] for name in identity],
-                [pointing.c[f"key_{i}"] for i in range(len(identity))],
-            )
-        )
-        .returning(
-            pointing.c.cluster,
-            text_array([new.c[name] for name in identity]).label("key"),
-            image(columns, [pointing.c[f"old_{i}"] for i in range(len(columns))]).label("before"),
-            image(columns, [new.c[name] for name in columns]).label("after"),
-            sa.not_(references(key, kept, new)).label("diverged"),
-        )
-        .cte("moved")
-    )
-    written = (
-        _JOURNAL.insert()
-        .from_select(
-            list(_JOURNAL.c),
-            sa.select(_RUN, moved.c.cluster, _STEP, moved.c.key, moved.c.before, moved.c.after),
-        )
-        .cte("written")
-    )
-    diverged = sa.func.count().filter(sa.func.coalesce(moved.c.diverged, True))
-    return sa.select(sa.func.count(), diverged).select_from(moved).add_cte(written)
-
-
-def record_duplicates(members: MemberTable) -> Insert:
-    """Writes the rows that are about to be deleted into the journal, as they are."""
-    columns = stored_columns(members.table)
-    return _JOURNAL.insert().from_select(
-        list(_JOURNAL.c),
-        sa.select(
-            _RUN,
-            members.clause.c.cluster,
-            _STEP,
-            text_array(members.row_key),
-            image(columns, [members.row.c[name] for name in columns]),
-            sa.null(),
-        )
-        .select_from(members.clause.join(members.row, equal(members.row_key, members.member_key)))
-        .where(~members.clause.c.is_survivor)
-        .with_hint(members.row, "ONLY", "postgresql"),
-    )
-
-
-def record_redirects(members: MemberTable) -> Insert:
-    """Writes down where each duplicate's key leads now."""
-    return _REDIRECT.insert().from_select(
-        list(_REDIRECT.c),
-        sa.select(
-            _RUN,
-            members.clause.c.cluster,
-            text_array(members.member_key),
-            text_array(members.keep_key),
-        ).where(~members.clause.c.is_survivor),
-    )
-
-
-def _entries(
-    table: Table, key_columns: Sequence[str]
-) -> tuple[NamedFromClause, list[sa.Cast[str]]]:
-    """The journal under an alias, and its key values in the types of the table."""
-    entry = _JOURNAL.alias("entry")
-    key = [
-        sa.cast(
-            sa.type_coerce(entry.c.key, sa.ARRAY(sa.Text))[position],
-            NamedType(table.column(name).type),
-        )
+def _written_key(table: Table, key_columns: Sequence[str]) -> list[ColumnElement[Any]]:
+    """The values by which the entry's row is found, in the types of the table."""
+    key = sa.type_coerce(_ENTRY.c.key, sa.ARRAY(sa.Text))
+    return [
+        collated(table.column(name), sa.cast(key[position], NamedType(table.column(name).type)))
         for position, name in enumerate(key_columns, 1)
     ]
-    return entry, key
 
 
-def _of_batch(entry: NamedFromClause) -> ColumnElement[bool]:
-    return sa.and_(
-        entry.c.run_id == _RUN,
-        entry.c.step == _STEP,
-        entry.c.cluster == sa.any_(_CLUSTERS),
-    )
+def _written(side: str, column: Column) -> ColumnElement[Any]:
+    """The value that the entry holds, `before` or `after`."""
+    text = _ENTRY.c[side].op("->>", return_type=sa.Text())(sa.literal(column.name, sa.Text))
+    return read_text(column, text)
 
 
-def _value(entry: NamedFromClause, side: str, table: Table, column: str) -> ColumnElement[Any]:
-    written = entry.c[side].op("->>", return_type=sa.Text())(sa.literal(column, sa.Text))
-    return sa.cast(written, NamedType(table.column(column).type))
+def _rows_now(table: Table) -> NamedFromClause:
+    return make_table(table.name, [column.name for column in table.columns]).alias("row_now")
 
 
 def find_changed_references(
     table: Table, key_columns: Sequence[str], columns: Sequence[str]
 ) -> Query:
     """The repointed rows of a batch that are gone or point elsewhere now: cluster and key."""
-    entry, key = _entries(table, key_columns)
-    rows = make_table(table.name, {*key_columns, *columns}).alias("row_now")
-    now = image(columns, [rows.c[name] for name in columns])
+    rows = _rows_now(table)
+    now = image([table.column(name) for name in columns], [rows.c[name] for name in columns])
+    here = equal([rows.c[name] for name in key_columns], _written_key(table, key_columns))
     return (
-        sa.select(entry.c.cluster, entry.c.key)
-        .select_from(entry.outerjoin(rows, equal([rows.c[name] for name in key_columns], key)))
+        sa.select(*_FOUND)
+        .select_from(_ENTRY.outerjoin(rows, here))
         .where(
-            _of_batch(entry),
-            sa.or_(rows.c[key_columns[0]].is_(None), now.is_distinct_from(entry.c.after)),
+            _OF_BATCH,
+            sa.or_(rows.c[key_columns[0]].is_(None), now.is_distinct_from(_ENTRY.c.after)),
         )
         .with_hint(rows, "ONLY", "postgresql")
-        .order_by(entry.c.cluster, entry.c.key)
+        .order_by(*_FOUND)
     )
 
 
-def find_taken_keys(table: Table, key_columns: Sequence[str]) -> Query:
-    """The deleted rows of a batch whose primary key another row has now: cluster and key."""
-    entry, key = _entries(table, key_columns)
-    rows = make_table(table.name, key_columns).alias("row_now")
+def find_taken_keys(table: Table, unique: UniqueKey) -> Query:
+    """The deleted rows of a batch whose unique values another row has now: cluster and key."""
+    rows = _rows_now(table)
+    values = [_written("before", table.column(name)) for name in unique.columns]
+    pairs = zip((rows.c[name] for name in unique.columns), values, strict=True)
+    if unique.nulls_not_distinct:
+        taken = sa.and_(*(now.is_not_distinct_from(value) for now, value in pairs))
+    else:
+        taken = sa.and_(*(now == value for now, value in pairs))
     return (
-        sa.select(entry.c.cluster, entry.c.key)
-        .select_from(entry.join(rows, equal([rows.c[name] for name in key_columns], key)))
-        .where(_of_batch(entry))
+        sa.select(*_FOUND)
+        .select_from(_ENTRY.join(rows, taken))
+        .where(_OF_BATCH)
         .with_hint(rows, "ONLY", "postgresql")
-        .order_by(entry.c.cluster, entry.c.key)
+        .order_by(*_FOUND)
+    )
+
+
+def find_missing_referenced(table: Table, key: ForeignKey, referenced: Table) -> Query:
+    """The deleted rows of a batch of which the row they reference by the key is gone."""
+    rows = make_table(key.referenced, key.referenced_columns).alias("row_now")
+    pointers = [_written("before", table.column(name)) for name in key.referencing_columns]
+    pointed_at = [
+        collated(referenced.column(name), rows.c[name]) for name in key.referenced_columns
+    ]
+    there = sa.select(sa.literal(1)).select_from(rows).where(match_key(key, pointed_at, pointers))
+    if referenced.kind is not TableKind.PARTITIONED:
+        there = there.with_hint(rows, "ONLY", "postgresql")
+    return (
+        sa.select(*_FOUND)
+        .select_from(_ENTRY)
+        .where(_OF_BATCH, *(value.is_not(None) for value in pointers), ~there.exists())
+        .order_by(*_FOUND)
     )
 
 
@@ -216,15 +146,12 @@ def _compile_insert_overriding(
     return f"INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE {source}"
 
 
-def restore_duplicates(
-    table: Table, key_columns: Sequence[str], columns: Sequence[str]
-) -> InsertOverriding:
+def restore_duplicates(table: Table, columns: Sequence[str]) -> InsertOverriding:
     """Puts the deleted rows of a batch back, every column as it was."""
-    entry, _ = _entries(table, key_columns)
     source = (
-        sa.select(*(_value(entry, "before", table, name) for name in columns))
-        .where(_of_batch(entry))
-        .order_by(entry.c.cluster, entry.c.key)
+        sa.select(*(_written("before", table.column(name)) for name in columns))
+        .where(_OF_BATCH)
+        .order_by(*_FOUND)
     )
     return InsertOverriding(make_table(table.name, columns), columns, source)
 
@@ -233,37 +160,34 @@ def find_altered_restorations(
     table: Table, key_columns: Sequence[str], columns: Sequence[str]
 ) -> Query:
     """The rows of a batch that were put back but are not as they were: cluster and key."""
-    entry, key = _entries(table, key_columns)
-    rows = make_table(table.name, columns).alias("row_now")
+    rows = _rows_now(table)
+    now = image([table.column(name) for name in columns], [rows.c[name] for name in columns])
+    here = equal([rows.c[name] for name in key_columns], _written_key(table, key_columns))
     return (
-        sa.select(entry.c.cluster, entry.c.key)
-        .select_from(entry.outerjoin(rows, equal([rows.c[name] for name in key_columns], key)))
-        .where(
-            _of_batch(entry),
-            image(columns, [rows.c[name] for name in columns]).is_distinct_from(entry.c.before),
-        )
+        sa.select(*_FOUND)
+        .select_from(_ENTRY.outerjoin(rows, here))
+        .where(_OF_BATCH, now.is_distinct_from(_ENTRY.c.before))
         .with_hint(rows, "ONLY", "postgresql")
+        .order_by(*_FOUND)
     )
 
 
 def repoint_back(table: Table, key_columns: Sequence[str], columns: Sequence[str]) -> Update:
     """Points the references of a batch at their duplicates again, where they are as left."""
-    entry, key = _entries(table, key_columns)
     rows = make_table(table.name, {*key_columns, *columns})
-    now = image(columns, [rows.c[name] for name in columns])
+    now = image([table.column(name) for name in columns], [rows.c[name] for name in columns])
     return (
         sa.update(rows)
         .with_hint("ONLY", dialect_name="postgresql")
-        .values({name: _value(entry, "before", table, name) for name in columns})
+        .values({name: _written("before", table.column(name)) for name in columns})
         .where(
-            equal([rows.c[name] for name in key_columns], key),
-            _of_batch(entry),
-            now.is_not_distinct_from(entry.c.after),
+            equal([rows.c[name] for name in key_columns], _written_key(table, key_columns)),
+            _OF_BATCH,
+            now.is_not_distinct_from(_ENTRY.c.after),
         )
     )
 
 
 def count_entries() -> Query:
     """How many rows the journal holds for a step of a batch."""
-    entry = _JOURNAL.alias("entry")
-    return sa.select(sa.func.count()).select_from(entry).where(_of_batch(entry))
+    return sa.select(sa.func.count()).select_from(_ENTRY).where(_OF_BATCH)

@@ -1,8 +1,9 @@
 """What a dedupe asks and does, by way of a temporary table of *members*.
 
-A member is a row of a cluster. The table has `cluster`, `is_survivor`, and for each carried column
-of the deduplicated table (its primary key, then whatever else foreign keys reference) the row's own
-value `member_i` and the survivor's `keep_i`.
+A member is a row of a cluster. The table has `cluster`, `is_survivor`, the row's `fingerprint` in
+the plan that is applied, and for each carried column of the deduplicated table (its primary key,
+then whatever else foreign keys reference) the row's own value `member_i` and the survivor's
+`keep_i`.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from sqlalchemy import (
     Insert,
     Subquery,
     TableClause,
-    Update,
 )
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.schema import Column, ForeignKey, Table, TableName, UniqueKey
 from fkdoctor.statement.parts import (
-    NamedType,
     Query,
     as_text,
+    collated,
     equal,
     make_table,
+    plain_type,
     quoted,
     references,
     text_array,
@@ -60,8 +61,13 @@ class MemberTable:
     @cached_property
     def clause(self) -> TableClause:
         """The temporary table itself."""
-        names = [f"{kind}_{i}" for kind in ("member", "keep") for i in range(len(self.carried))]
-        return make_table(TableName("pg_temp", _MEMBERS), ("cluster", "is_survivor", *names))
+        columns = ("cluster", "is_survivor", "fingerprint", *self.value_names)
+        return make_table(TableName("pg_temp", _MEMBERS), columns)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The names of `clause`'s columns that hold carried values."""
+        return tuple(f"{k}_{i}" for k in ("member", "keep") for i in range(len(self.carried)))
 
     @cached_property
     def row(self) -> NamedFromClause:
@@ -76,7 +82,10 @@ class MemberTable:
 
     def values(self, kind: str, columns: Sequence[str]) -> list[ColumnElement[Any]]:
         """The member's (`member`) or the survivor's (`keep`) values of carried columns."""
-        return [self.clause.c[f"{kind}_{self.carried.index(column)}"] for column in columns]
+        return [
+            collated(self.column(column), self.clause.c[f"{kind}_{self.carried.index(column)}"])
+            for column in columns
+        ]
 
     @property
     def member_key(self) -> list[ColumnElement[Any]]:
@@ -125,10 +134,11 @@ def create_members(members: MemberTable) -> CreateTable:
     columns: list[sa.Column[Any]] = [
         sa.Column("cluster", sa.Integer),
         sa.Column("is_survivor", sa.Boolean),
+        sa.Column("fingerprint", sa.Text),
     ]
     for kind in ("member", "keep"):
         for i, name in enumerate(members.carried):
-            columns.append(sa.Column(f"{kind}_{i}", NamedType(members.column(name).type)))
+            columns.append(sa.Column(f"{kind}_{i}", plain_type(members.column(name))))
     return _create_temporary(_MEMBERS, columns)
 
 
@@ -137,7 +147,7 @@ def create_matches(members: MemberTable) -> CreateTable:
     return _create_temporary(
         _MATCHES,
         [
-            sa.Column(f"member_{i}", NamedType(members.column(name).type))
+            sa.Column(f"member_{i}", plain_type(members.column(name)))
             for i, name in enumerate(members.key_columns)
         ]
         + [sa.Column("size", sa.BigInteger)],
@@ -262,9 +272,10 @@ def insert_members(
     numbered = sa.select(
         sa.func.dense_rank().over(order_by=keep_key),
         ranked.c.position == 1,
-        *(ranked.c[f"{kind}_{i}"] for kind in ("member", "keep") for i in range(len(carried))),
+        *(ranked.c[name] for name in members.value_names),
     )
-    return members.clause.insert().from_select(list(members.clause.c), numbered)
+    target = [members.clause.c[name] for name in ("cluster", "is_survivor", *members.value_names)]
+    return members.clause.insert().from_select(target, numbered)
 
 
 def select_members(members: MemberTable, match: Sequence[ColumnElement[Any]]) -> Query:
@@ -274,7 +285,7 @@ def select_members(members: MemberTable, match: Sequence[ColumnElement[Any]]) ->
             members.clause.c.cluster,
             members.clause.c.is_survivor,
             text_array(members.member_key).label("key"),
-            _fingerprint().label("fingerprint"),
+            fingerprint_row().label("fingerprint"),
             text_array([sa.func.left(as_text(value), 200) for value in match]).label("matched"),
         )
         .select_from(members.clause.join(members.row, equal(members.row_key, members.member_key)))
@@ -285,69 +296,10 @@ def select_members(members: MemberTable, match: Sequence[ColumnElement[Any]]) ->
     )
 
 
-def _fingerprint() -> ColumnElement[str]:
-    """64 bits of the whole row's text, as text: two versions of a row differ in it."""
+def fingerprint_row() -> ColumnElement[str]:
+    """64 bits of the text of MemberTable.row, as text: two versions of a row differ in it."""
     row = as_text(sa.literal_column(ROW))
     return as_text(sa.func.pg_catalog.hashtextextended(row, 0))
-
-
-def fill_members(members: MemberTable) -> Insert:
-    """Puts the members of a plan in: binds are arrays `clusters`, `survivors` and `member_i`,
-    `keep_i` (text) for each column of the primary key."""
-    names = [f"{kind}_{i}" for kind in ("member", "keep") for i in range(members.key_width)]
-    texts = sa.ARRAY(sa.Text)
-    given = (
-        sa.func.unnest(
-            sa.bindparam("clusters", type_=sa.ARRAY(sa.Integer)),
-            sa.bindparam("survivors", type_=sa.ARRAY(sa.Boolean)),
-            *(sa.bindparam(name, type_=texts) for name in names),
-        )
-        .table_valued("cluster", "is_survivor", *names)
-        .render_derived()
-    )
-    types = [NamedType(members.column(column).type) for column in members.key_columns] * 2
-    selected = sa.select(
-        given.c.cluster,
-        given.c.is_survivor,
-        *(sa.cast(given.c[name], type_) for name, type_ in zip(names, types, strict=True)),
-    )
-    target = [members.clause.c[name] for name in ("cluster", "is_survivor", *names)]
-    return members.clause.insert().from_select(target, selected)
-
-
-def lock_members(members: MemberTable) -> Query:
-    """Locks the rows of all members against every change and every new reference, in key order.
-
-    FOR UPDATE is the only row lock that a foreign key's check of an insert waits for.
-    """
-    return (
-        sa.select(sa.literal(1))
-        .select_from(members.clause.join(members.row, equal(members.row_key, members.member_key)))
-        .with_hint(members.row, "ONLY", "postgresql")
-        .order_by(*members.row_key)
-        .with_for_update(of=members.row)
-    )
-
-
-def carry_values(members: MemberTable) -> Sequence[Update]:
-    """Fills the carried columns beyond the primary key from the (locked) rows."""
-    others = members.carried[members.key_width :]
-    if not others:
-        return ()
-    statements = []
-    for kind, key in (("member", members.member_key), ("keep", members.keep_key)):
-        values = {
-            members.clause.c[f"{kind}_{members.carried.index(column)}"]: members.row.c[column]
-            for column in others
-        }
-        statements.append(members.clause.update().values(values).where(equal(members.row_key, key)))
-    return statements
-
-
-def drop_clusters(members: MemberTable) -> Delete:
-    """Takes the clusters numbered in the bind `clusters` out of the batch."""
-    wanted = sa.bindparam("clusters", type_=sa.ARRAY(sa.Integer))
-    return members.clause.delete().where(members.clause.c.cluster == sa.any_(wanted))
 
 
 def _referencing(key: ForeignKey) -> NamedFromClause:
@@ -447,16 +399,3 @@ def row_identity(table: Table) -> tuple[str, ...]:
         if key.primary or all(table.column(name).not_null for name in key.columns):
             return key.columns
     return ()
-
-
-def delete_duplicates(members: MemberTable) -> Delete:
-    """Deletes the duplicates, which nothing references any more."""
-    target = make_table(members.table.name, [column.name for column in members.table.columns])
-    return (
-        target.delete()
-        .with_hint("ONLY", dialect_name="postgresql")
-        .where(
-            equal([target.c[column] for column in members.key_columns], members.member_key),
-            ~members.clause.c.is_survivor,
-        )
-    )

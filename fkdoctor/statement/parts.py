@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import UserDefinedType
 
-from fkdoctor.schema import ForeignKey, TableName
+from fkdoctor.schema import Column, ForeignKey, TableName
 
 Query: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 """A SELECT whose columns its docstring names."""
@@ -28,6 +28,20 @@ class NamedType(UserDefinedType[str]):
     def get_col_spec(self, **_: object) -> str:
         """The SQL text."""
         return self.sql
+
+
+# Standing alone, these names mean a length of one.
+_WITHOUT_LENGTH = {
+    "character": "pg_catalog.bpchar",
+    "character[]": "pg_catalog.bpchar[]",
+    "bit": 'pg_catalog."bit"',
+    "bit[]": 'pg_catalog."bit"[]',
+}
+
+
+def plain_type(column: Column) -> NamedType:
+    """The column's type without a length and without what domains demand, such as NOT NULL."""
+    return NamedType(_WITHOUT_LENGTH.get(column.base_type, column.base_type))
 
 
 def quoted(name: str) -> quoted_name:
@@ -54,12 +68,42 @@ def text_array(values: Sequence[ColumnElement[Any]]) -> ColumnElement[Sequence[s
     return sa.cast(postgresql.array([as_text(value) for value in values]), sa.ARRAY(sa.Text))
 
 
-def image(columns: Sequence[str], values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
+def image(columns: Sequence[Column], values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
     """A JSON object from column to value as text. Lossless, unlike to_jsonb of the row."""
     names = sa.cast(
-        postgresql.array([sa.literal(column, sa.Text) for column in columns]), sa.ARRAY(sa.Text)
+        postgresql.array([sa.literal(column.name, sa.Text) for column in columns]),
+        sa.ARRAY(sa.Text),
     )
-    return sa.func.pg_catalog.jsonb_object(names, text_array(values))
+    return sa.func.pg_catalog.jsonb_object(
+        names,
+        text_array(
+            [
+                sa.cast(value, postgresql.OID) if _names_something(column) else value
+                for column, value in zip(columns, values, strict=True)
+            ]
+        ),
+    )
+
+
+def read_text(column: Column, text: ColumnElement[str]) -> ColumnElement[Any]:
+    """The value of the column that `image` wrote as this text."""
+    value = sa.cast(text, postgresql.OID) if _names_something(column) else text
+    return collated(column, sa.cast(value, NamedType(column.type)))
+
+
+def _names_something(column: Column) -> bool:
+    """Whether values are printed as names, which mean what the search_path says: regclass & Co."""
+    return column.base_type.startswith("reg")
+
+
+def collated(column: Column, value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A value of the column that compares as the column does, whatever it is compared with.
+
+    Foreign keys compare by the collation of the referenced column where that makes a difference.
+    """
+    if column.deterministic or column.collation is None:
+        return value
+    return value.collate(quoted_name(column.collation, quote=False))
 
 
 def equal(
@@ -76,11 +120,18 @@ def references(
     referencing: FromClause,
 ) -> ColumnElement[bool]:
     """Whether the row of `referencing` points at the values, by the foreign key's own operators."""
+    return match_key(key, referenced, [referencing.c[column] for column in key.referencing_columns])
+
+
+def match_key(
+    key: ForeignKey,
+    referenced: Sequence[ColumnElement[Any]],
+    referencing: Sequence[ColumnElement[Any]],
+) -> ColumnElement[bool]:
+    """Whether the `referencing` values point at the `referenced` ones, by the key's operators."""
     return sa.and_(
         *(
-            value.op(f"OPERATOR({operator.name})", is_comparison=True)(referencing.c[column])
-            for value, operator, column in zip(
-                referenced, key.operators, key.referencing_columns, strict=True
-            )
+            value.op(f"OPERATOR({operator.name})", is_comparison=True)(pointer)
+            for value, operator, pointer in zip(referenced, key.operators, referencing, strict=True)
         )
     )

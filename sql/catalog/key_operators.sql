@@ -1,9 +1,12 @@
 -- Which operators compare the columns of foreign keys, and which indexes can look them up?
--- A row per operator: oid, qualified name, operator families (`method schema.family`) that hold its
--- commutator as a search operator: an index on the referencing column in one of them serves.
+-- A row per operator: oid, qualified name, the types it compares, operator families (`method
+-- schema.family`) that hold its commutator as a search operator: an index on the referencing column
+-- in one of them serves.
 select
     cast(o.oid as bigint) as oid,
     pg_catalog.quote_ident(cast(s.nspname as text)) || '.' || cast(o.oprname as text) as name,
+    pg_catalog.format_type(o.oprleft, null) as left_type,
+    pg_catalog.format_type(o.oprright, null) as right_type,
     array(
         select m.amname || ' ' || pg_catalog.quote_ident(cast(n.nspname as text)) || '.'
             || pg_catalog.quote_ident(cast(f.opfname as text))

@@ -1,4 +1,7 @@
 -- Let nobody else work on this run until the transaction ends.
--- One row: the status.
+-- One row: the status, the time zone in which the journal is written, what was done so far.
 -- try: run_id=1
-select r.status from fkdoctor.run as r where r.id = :run_id for update;
+select r.status, r.time_zone, r.deleted, r.repointed
+from fkdoctor.run as r
+where r.id = :run_id
+for update;

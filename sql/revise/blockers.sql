@@ -1,6 +1,7 @@
 -- Who keeps a session waiting?
 -- A row per session: pid (0: a prepared transaction), role, state, age of its transaction in
 -- seconds, and the beginning of its last query.
+-- try: pid=0
 select
     b.pid,
     cast(a.usename as text) as role,

@@ -1,5 +1,6 @@
 -- What are a foreign key of a table and its shadow at this moment, under the lock?
 -- A row per constraint: oid, name, whether it is validated, comment, definition.
+-- try: schema='mlops' table='job_recommendations' name='job_recommendations_job_id_fkey' shadow='k'
 select
     cast(k.oid as bigint) as oid,
     cast(k.conname as text) as name,

@@ -1,6 +1,7 @@
 -- What may the current role do with a table?
 -- One row: role, whether the session can write at all, owner, whether the role may alter the
 -- table, lock it, and reference it.
+-- try: schema='mlops' table='job_postings'
 select
     cast(current_user as text) as role,
     pg_catalog.pg_is_in_recovery() as standby,

@@ -40,9 +40,7 @@ def inspect_at() -> Callable[[str], Schema]:
 
 
 @pytest.fixture
-def inspect_after(
-    database_url: str, inspect_at: Callable[[str], Schema]
-) -> Callable[..., Schema]:
+def inspect_after(database_url: str, inspect_at: Callable[[str], Schema]) -> Callable[..., Schema]:
     """Runs SQL in the test's own database: the Schema that is then read from it."""
 
     def inspect_after(statements: str = "") -> Schema:

@@ -427,7 +427,7 @@ def test_collations_are_read_with_their_determinism(
     nondeterministic = ('words."No case"', False)
     assert told == [
         (None, True),
-        ("pg_catalog.\"default\"", True),
+        ('pg_catalog."default"', True),
         ('pg_catalog."C"', True),
         nondeterministic,
         nondeterministic,

@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import psycopg2
 import pytest
@@ -82,16 +82,15 @@ EVIL = """
     ],
 )
 def test_nothing_in_the_search_path_shadows_the_catalog(
-    inspect_after: Inspect, inspect_at: Inspect, database_url: str, setting: str
+    inspect_after: Inspect, execute: Execute, setting: str
 ) -> None:
     before = inspect_after(SHOP + EVIL)
     database = quote(before.database)
     after = inspect_after(setting.format(database=database))
     assert after == before
     # It was in force: a new session meets the shadows.
-    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
-        with pytest.raises(psycopg2.errors.RaiseException, match="shadowed"):
-            cursor.execute("select current_schema()")
+    with pytest.raises(psycopg2.errors.RaiseException, match="shadowed"):
+        execute("select current_schema()")
 
 
 def test_an_extension_with_operators_on_catalog_types_does_not_confuse(
@@ -163,13 +162,13 @@ ODD_NAMES = [
 def test_odd_names_are_read_as_they_are(inspect_after: Inspect) -> None:
     statements = []
     for name in ODD_NAMES:
-        q = quote(name)
+        q, key, check = quote(name), quote(name[:20] + "?"), quote(name[:20] + "!")
         statements.append(
             f"create schema {q};"
-            f"create table {q}.{q} ({q} int default 1, constraint {quote(name[:20] + '?')} primary key ({q}));"
+            f"create table {q}.{q} ({q} int default 1, constraint {key} primary key ({q}));"
             f"create table {q}.referencing (id int, {q} int,"
             f" constraint {q} foreign key ({q}) references {q}.{q} ({q}),"
-            f" constraint {quote(name[:20] + '!')} check ({q} > 0));"
+            f" constraint {check} check ({q} > 0));"
             f"create index on {q}.referencing (({q} + 1)) where {q} > 0;"
             f"create function {q}.{q}() returns trigger language plpgsql as"
             " 'begin return null; end';"
@@ -195,9 +194,7 @@ def test_odd_names_are_read_as_they_are(inspect_after: Inspect) -> None:
         f"alter table {key.referencing} add constraint {quote(key.name)} {key.definition};"
         for key in schema.foreign_keys
     )
-    for before, after in zip(
-        schema.foreign_keys, inspect_after(again).foreign_keys, strict=True
-    ):
+    for before, after in zip(schema.foreign_keys, inspect_after(again).foreign_keys, strict=True):
         assert (before.label, before.definition) == (after.label, after.definition)
 
 
@@ -321,10 +318,8 @@ def test_a_schema_that_changes_meanwhile_is_read_whole_or_not_at_all(
     read = []
     try:
         for _ in range(15):
-            try:
+            with suppress(Blocked):
                 read.append(inspect_at(database_url))
-            except Blocked as refused:
-                assert len(str(refused).splitlines()) == 3
     finally:
         finished.set()
         for thread in threads:

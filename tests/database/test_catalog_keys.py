@@ -83,7 +83,8 @@ def test_every_combination_of_rules_is_read_back(inspect_after: Inspect, execute
             f" on delete {on_delete} on update {on_update} {late} {valid}"
         )
     schema = inspect_after(
-        "create schema other; create table other.up (x int, y int, primary key (x, y), unique (y, x));"
+        "create schema other;"
+        "create table other.up (x int, y int, primary key (x, y), unique (y, x));"
         "create table down (a int, b int);"
         f"alter table down {', '.join(keys)}"
     )
@@ -154,7 +155,7 @@ def test_a_period_is_read(inspect_after: Inspect, major: int) -> None:
     assert key.period
     assert (key.referencing_columns, key.referenced_columns) == (("a", "At"), ("id", "at"))
     assert _spell(key) == key.definition
-    assert [operator.name for operator in key.operators][0] == "pg_catalog.="
+    assert key.operators[0].name == "pg_catalog.="
 
 
 def test_a_key_may_reference_its_own_table_and_a_unique_index(inspect_after: Inspect) -> None:
@@ -200,7 +201,10 @@ def test_the_operators_of_a_key_across_types_are_read(inspect_after: Inspect) ->
         """
     )
     families = {
-        key.name: (key.operators[0].name, "btree pg_catalog.integer_ops" in key.operators[0].families)
+        key.name: (
+            key.operators[0].name,
+            "btree pg_catalog.integer_ops" in key.operators[0].families,
+        )
         for key in schema.foreign_keys
     }
     assert families == {
@@ -279,8 +283,11 @@ def test_triggers_are_in_the_order_in_which_postgresql_fires_them(
         """
         create table log (at serial, what text);
         create function note() returns trigger language plpgsql as $$
-            begin insert into log (what) values (case when old.a is null then 'newer' else 'older' end);
-            return old; end $$;
+            begin
+                insert into log (what)
+                values (case when old.a is null then 'newer' else 'older' end);
+                return old;
+            end $$;
         create trigger note before delete on down for each row execute function note();
         insert into up values (1);
         insert into down values (1, null), (null, 1);
@@ -480,7 +487,10 @@ def test_a_fingerprint_survives_a_dump_and_a_restore(
         ("create rule r as on delete to up do instead nothing", {"up"}),
         ("alter table up add check (id > 0)", {"up"}),
         ("insert into up values (1); analyze up; comment on table up is 'x'", set()),
-        ("alter table down drop constraint k, add constraint k foreign key (a) references up", set()),
+        (
+            "alter table down drop constraint k, add constraint k foreign key (a) references up",
+            set(),
+        ),
     ],
 )
 def test_a_fingerprint_changes_with_the_structure_alone(

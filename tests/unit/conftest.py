@@ -41,9 +41,7 @@ def _make_schema(
         server_version=180000,
         replication_role="origin",
         replica_settings=(),
-        tables=tuple(
-            _make_table(name, above.get(name), name in above.values()) for name in tables
-        ),
+        tables=tuple(_make_table(name, above.get(name), name in above.values()) for name in tables),
         foreign_keys=tuple(_make_key(number, *key) for number, key in enumerate(keys)),
         views=frozenset(_name(view) for view in views),
         unread=(),

@@ -88,11 +88,7 @@ class Plain:
 
 def _circles(pairs: set[tuple[TableName, TableName]], among: list[TableName]) -> set[frozenset]:
     return {
-        frozenset(
-            other
-            for other in among
-            if other == one or {(one, other), (other, one)} <= pairs
-        )
+        frozenset(other for other in among if other == one or {(one, other), (other, one)} <= pairs)
         for one in among
     }
 

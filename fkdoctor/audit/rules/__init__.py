@@ -1,4 +1,8 @@
-"""Every rule, by id. A rule is a record, a function beside it, and two files under examples/."""
+"""Every rule, by id.
+
+A rule is a record, a function beside it, and bad.sql and good.sql under examples/<id>/. Its page is
+written by `python -m fkdoctor.render.rules docs/rules`.
+"""
 
 from fkdoctor.audit.finding import Rule
 from fkdoctor.audit.rules import actions, cycles, duplicates, enforcement, indexes, types

@@ -1,7 +1,7 @@
 """The connection is cut at each turn of the way; the same call then goes on to the end.
 
-A transaction that is cut is undone, wherever that happens. So what counts is each COMMIT that is not
-reached, what follows upon each that is, and each statement outside of a transaction.
+A transaction that is cut is undone, wherever that happens. So what counts is each COMMIT that is
+not reached, what follows upon each that is, and each statement outside of a transaction.
 """
 
 from __future__ import annotations
@@ -130,4 +130,5 @@ def test_a_run_that_was_cut_off_anywhere_is_finished_by_the_next(
         assert cutter.cut
         operate_on_engine(_engine(url), use)
         assert _run(url, STATE) == wanted, f"cut at turn {number}"
+    assert not cutter.cut
     assert number > 10

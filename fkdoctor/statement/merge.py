@@ -1,0 +1,209 @@
+"""What applying a plan does to a batch: lock, check, repoint, delete, and write it all down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import Delete, FromClause, Insert, Update
+
+from fkdoctor.schema import ForeignKey, Table
+from fkdoctor.statement.journal import JOURNAL, REDIRECT, RUN, STEP, stored_columns
+from fkdoctor.statement.members import MemberTable, fingerprint_row, row_identity
+from fkdoctor.statement.parts import (
+    Query,
+    collated,
+    equal,
+    image,
+    make_table,
+    plain_type,
+    references,
+    text_array,
+)
+
+
+def fill_members(members: MemberTable) -> Insert:
+    """Puts the members of a plan in: binds are arrays `clusters`, `survivors`, `fingerprints` and,
+    as text, `member_i` and `keep_i` for each column of the primary key."""
+    names = [f"{kind}_{i}" for kind in ("member", "keep") for i in range(members.key_width)]
+    given = (
+        sa.func.unnest(
+            sa.bindparam("clusters", type_=sa.ARRAY(sa.Integer)),
+            sa.bindparam("survivors", type_=sa.ARRAY(sa.Boolean)),
+            sa.bindparam("fingerprints", type_=sa.ARRAY(sa.Text)),
+            *(sa.bindparam(name, type_=sa.ARRAY(sa.Text)) for name in names),
+        )
+        .table_valued("cluster", "is_survivor", "fingerprint", *names)
+        .render_derived()
+    )
+    types = [plain_type(members.column(column)) for column in members.key_columns] * 2
+    selected = sa.select(
+        given.c.cluster,
+        given.c.is_survivor,
+        given.c.fingerprint,
+        *(sa.cast(given.c[name], type_) for name, type_ in zip(names, types, strict=True)),
+    )
+    target = [members.clause.c[name] for name in ("cluster", "is_survivor", "fingerprint", *names)]
+    return members.clause.insert().from_select(target, selected)
+
+
+def lock_members(members: MemberTable) -> Query:
+    """Locks the rows of all members against every change and every new reference, in key order.
+
+    FOR UPDATE is the only row lock that a foreign key's check of an insert waits for.
+    """
+    return (
+        sa.select(sa.literal(1))
+        .select_from(_member_rows(members))
+        .with_hint(members.row, "ONLY", "postgresql")
+        .order_by(*members.row_key)
+        .with_for_update(of=members.row)
+    )
+
+
+def _member_rows(members: MemberTable) -> FromClause:
+    return members.clause.join(members.row, equal(members.row_key, members.member_key))
+
+
+def find_stale_clusters(members: MemberTable) -> Query:
+    """The clusters of which a row is gone or not as it was when the plan was made."""
+    changed = fingerprint_row() != members.clause.c.fingerprint
+    rows = members.clause.outerjoin(members.row, equal(members.row_key, members.member_key))
+    return (
+        sa.select(members.clause.c.cluster)
+        .distinct()
+        .select_from(rows)
+        .with_hint(members.row, "ONLY", "postgresql")
+        .where(sa.or_(members.row_key[0].is_(None), changed))
+        .order_by(members.clause.c.cluster)
+    )
+
+
+def drop_clusters(members: MemberTable) -> Delete:
+    """Takes the clusters numbered in the bind `clusters` out of the batch."""
+    wanted = sa.bindparam("clusters", type_=sa.ARRAY(sa.Integer))
+    return members.clause.delete().where(members.clause.c.cluster == sa.any_(wanted))
+
+
+def carry_values(members: MemberTable) -> Sequence[Update]:
+    """Fills the carried columns beyond the primary key from the (locked) rows."""
+    others = members.carried[members.key_width :]
+    if not others:
+        return ()
+    statements = []
+    for kind, key in (("member", members.member_key), ("keep", members.keep_key)):
+        values = {
+            members.clause.c[f"{kind}_{members.carried.index(column)}"]: members.row.c[column]
+            for column in others
+        }
+        statements.append(members.clause.update().values(values).where(equal(members.row_key, key)))
+    return statements
+
+
+def repoint_and_record(members: MemberTable, key: ForeignKey, referencing: Table) -> Query:
+    """Repoints every reference to a duplicate to its survivor and writes each into the journal.
+
+    One row: how many references moved, and how many of them do not point at the survivor now. The
+    old values come from the rows themselves: what the key calls equal need not be the same text.
+    """
+    identity = row_identity(referencing)
+    columns = [referencing.column(name) for name in key.referencing_columns]
+    referenced = [members.column(name) for name in key.referenced_columns]
+    old = make_table(referencing.name, {*identity, *key.referencing_columns}).alias("old")
+    pointing = (
+        sa.select(
+            members.clause.c.cluster,
+            *(old.c[name].label(f"key_{i}") for i, name in enumerate(identity)),
+            *(old.c[column.name].label(f"old_{i}") for i, column in enumerate(columns)),
+            *(
+                value.label(f"keep_{i}")
+                for i, value in enumerate(members.values("keep", key.referenced_columns))
+            ),
+        )
+        .select_from(
+            members.clause.join(
+                old, references(key, members.values("member", key.referenced_columns), old)
+            )
+        )
+        .where(~members.clause.c.is_survivor)
+        .with_hint(old, "ONLY", "postgresql")
+        .with_for_update(of=old)
+        .subquery("pointing")
+    )
+    new = make_table(referencing.name, {*identity, *key.referencing_columns})
+    kept = [collated(column, pointing.c[f"keep_{i}"]) for i, column in enumerate(referenced)]
+    moved = (
+        sa.update(new)
+        .with_hint("ONLY", dialect_name="postgresql")
+        .values({column.name: value for column, value in zip(columns, kept, strict=True)})
+        .where(
+            equal(
+                [new.c[name] for name in identity],
+                [pointing.c[f"key_{i}"] for i in range(len(identity))],
+            )
+        )
+        .returning(
+            pointing.c.cluster,
+            text_array([new.c[name] for name in identity]).label("key"),
+            image(columns, [pointing.c[f"old_{i}"] for i in range(len(columns))]).label("before"),
+            image(columns, [new.c[column.name] for column in columns]).label("after"),
+            references(key, kept, new).label("arrived"),
+        )
+        .cte("moved")
+    )
+    written = (
+        JOURNAL.insert()
+        .from_select(
+            list(JOURNAL.c),
+            sa.select(RUN, moved.c.cluster, STEP, moved.c.key, moved.c.before, moved.c.after),
+        )
+        .cte("written")
+    )
+    astray = sa.func.count().filter(moved.c.arrived.is_not(True))
+    return sa.select(sa.func.count(), astray).select_from(moved).add_cte(written)
+
+
+def delete_and_record(members: MemberTable) -> Query:
+    """Deletes the duplicates, which nothing references any more; each goes into the journal.
+
+    One row: how many were deleted.
+    """
+    columns = stored_columns(members.table)
+    names = {*members.key_columns, *(column.name for column in columns)}
+    row = make_table(members.table.name, names)
+    gone = (
+        row.delete()
+        .with_hint("ONLY", dialect_name="postgresql")
+        .where(
+            equal([row.c[column] for column in members.key_columns], members.member_key),
+            ~members.clause.c.is_survivor,
+        )
+        .returning(
+            members.clause.c.cluster,
+            text_array([row.c[column] for column in members.key_columns]).label("key"),
+            image(columns, [row.c[column.name] for column in columns]).label("before"),
+        )
+        .cte("gone")
+    )
+    written = (
+        JOURNAL.insert()
+        .from_select(
+            list(JOURNAL.c),
+            sa.select(RUN, gone.c.cluster, STEP, gone.c.key, gone.c.before, sa.null()),
+        )
+        .cte("written")
+    )
+    return sa.select(sa.func.count()).select_from(gone).add_cte(written)
+
+
+def record_redirects(members: MemberTable) -> Insert:
+    """Writes down where each duplicate's key leads now."""
+    return REDIRECT.insert().from_select(
+        list(REDIRECT.c),
+        sa.select(
+            RUN,
+            members.clause.c.cluster,
+            text_array(members.member_key),
+            text_array(members.keep_key),
+        ).where(~members.clause.c.is_survivor),
+    )

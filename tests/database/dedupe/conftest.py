@@ -1,0 +1,138 @@
+"""A database with a ledger, and short ways to plan, apply and undo in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg2
+import pytest
+from psycopg2.extensions import make_dsn
+from sqlalchemy import Engine
+
+from fkdoctor.config import Config
+from fkdoctor.database import connect, open_engine, resolve_target
+from fkdoctor.dedupe.apply import Progress, apply_dedupe
+from fkdoctor.dedupe.planner import Criteria, plan_dedupe
+from fkdoctor.dedupe.undo import UndoProgress, undo_dedupe
+from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.ledger.install import install_ledger
+
+TABLES = """
+    select n.nspname, c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+    where c.relkind = 'r' and n.nspname !~ '^pg_' and n.nspname not in
+        ('information_schema', 'fkdoctor')
+    order by 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database with a ledger. `options` are libpq's, as in `-c timezone=UTC`."""
+
+    url: str
+    folder: Path
+
+    def execute(self, statements: str, values: object = None) -> list[tuple[Any, ...]]:
+        """The last statement's rows; everything is committed."""
+        with closing(psycopg2.connect(self.url)) as connection, connection:
+            connection.set_client_encoding("UTF8")
+            with connection.cursor() as cursor:
+                cursor.execute(statements, values)
+                return cursor.fetchall() if cursor.description else []
+
+    def engine(self, **parameters: str) -> Engine:
+        """An engine on it; parameters are libpq's, such as `options` or `user`."""
+        return open_engine(resolve_target(make_dsn(self.url, **parameters), Config(), {}))
+
+    def plan(
+        self, table: str = "letter", match: tuple[str, ...] = ("same",), **parameters: str
+    ) -> Path:
+        """The file of a plan in which rows that agree on `match` go, but for the lowest key."""
+        path = self.folder / f"{uuid4().hex}.plan.jsonl"
+        with connect(self.engine(**parameters)) as connection:
+            schema = inspect_database(connection)
+            name = schema.resolve_table(table)
+            plan = plan_dedupe(connection, schema, name, Criteria(match=match, survivor=()), path)
+        assert not plan.obstacles, plan.obstacles
+        return path
+
+    def apply(self, path: Path, *, batch_size: int = 1_000, **parameters: str) -> Progress:
+        """What was done in the end."""
+        with connect(self.engine(**parameters)) as connection:
+            return apply_dedupe(connection, path, batch_size=batch_size, lock_timeout=300)
+
+    def undo(
+        self, run: int = 1, *, partly: bool = False, batch_size: int = 1_000, **parameters: str
+    ) -> UndoProgress:
+        """What was taken back in the end."""
+        with connect(self.engine(**parameters)) as connection:
+            return undo_dedupe(
+                connection, run, partly=partly, batch_size=batch_size, lock_timeout=300
+            )
+
+    def merge(self, table: str = "letter", match: tuple[str, ...] = ("same",)) -> Progress:
+        """What was done in the end with a plan made just before."""
+        return self.apply(self.plan(table, match))
+
+    def contents(self) -> dict[str, list[str]]:
+        """Every row of every table but the ledger's, as text, in the order of the texts."""
+        found = {}
+        with closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
+            connection.set_client_encoding("UTF8")
+            cursor.execute("set timezone = 'UTC'; set search_path = ''; set xmloption = content")
+            cursor.execute(TABLES)
+            for schema, table in cursor.fetchall():
+                name = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, table))
+                cursor.execute(f'select r::text from only {name} as r order by r::text collate "C"')
+                found[name] = [text for (text,) in cursor.fetchall()]
+        return found
+
+    def status(self, run: int = 1) -> str:
+        """The run's status in the ledger."""
+        ((status,),) = self.execute("select status from fkdoctor.run where id = %s", (run,))
+        return str(status)
+
+
+@pytest.fixture(scope="session")
+def ledger_template(make_template: Callable[..., str]) -> str:
+    """The name of a template with a ledger."""
+
+    def load(url: str) -> None:
+        with connect(open_engine(resolve_target(url, Config(), {}))) as connection:
+            install_ledger(connection)
+
+    return make_template(load)
+
+
+@pytest.fixture
+def database_url(make_database: Callable[..., str], ledger_template: str) -> str:
+    """The URL of a database of the test's own, with a ledger."""
+    return make_database(ledger_template)
+
+
+@pytest.fixture
+def db(database_url: str, tmp_path: Path) -> Database:
+    """A database of the test's own, with a ledger."""
+    return Database(database_url, tmp_path)
+
+
+@pytest.fixture
+def role(superuser: None, server_url: str, db: Database) -> Iterator[str]:
+    """A role that may work with the ledger, and nothing else."""
+    name = f"fkd_role_{uuid4().hex}"
+    db.execute(
+        f"""
+        create role {name} login;
+        grant usage on schema fkdoctor to {name};
+        grant select, insert, update, delete on all tables in schema fkdoctor to {name};
+        """
+    )
+    try:
+        yield name
+    finally:
+        db.execute(f"reset role; drop owned by {name}; drop role {name}")
