@@ -265,11 +265,21 @@ INSUFFICIENT_PRIVILEGE = psycopg2.errorcodes.INSUFFICIENT_PRIVILEGE
 INTERNAL_ERROR = psycopg2.errorcodes.INTERNAL_ERROR
 CHARACTER_NOT_IN_REPERTOIRE = psycopg2.errorcodes.CHARACTER_NOT_IN_REPERTOIRE
 QUERY_CANCELED = psycopg2.errorcodes.QUERY_CANCELED
+READ_ONLY = psycopg2.errorcodes.READ_ONLY_SQL_TRANSACTION
 
 
 def retryable(error: DBAPIError) -> bool:
     """Whether the transaction may succeed when tried again: a lock wait, deadlock or race."""
     return sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED, SERIALIZATION_FAILURE)
+
+
+def said(error: DBAPIError) -> str:
+    """What PostgreSQL said, in one line: message, detail and hint, without our own SQL."""
+    diagnosis = getattr(error.orig, "diag", None)
+    parts = [getattr(diagnosis, f"message_{part}", None) for part in ("primary", "detail", "hint")]
+    return " ".join(" ".join(part for part in parts if part).split()) or " ".join(
+        str(error.orig).split()
+    )
 
 
 def lost(error: DBAPIError) -> bool:
@@ -291,7 +301,7 @@ def run_transaction(
             with connection.begin():
                 return work()
         except DBAPIError as error:
-            why = " ".join(str(error.orig).split())
+            why = said(error)
             if lost(error):
                 raise Incomplete(
                     "Stopped: the connection was lost.",

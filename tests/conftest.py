@@ -32,7 +32,6 @@ from pytest_postgresql import factories
 from fkdoctor.embedded import start_server
 from fkdoctor.embedded.binaries import find_client
 
-FORCED_DROP = 130000
 FILE_COPY = 150000
 
 
@@ -100,9 +99,13 @@ def psql() -> Path:
 
 
 @pytest.fixture(scope="session")
-def pg_dump() -> Path:
-    """The newest pg_dump at hand: it reads every older server."""
-    program = find_client("pg_dump")
+def pg_dump(server_url: str) -> Path:
+    """The server's own pg_dump, else the newest at hand.
+
+    A newer one also prints what a server's security release notes beside columns (pg_attver).
+    """
+    with closing(psycopg2.connect(server_url)) as connection:
+        program = find_client("pg_dump", major=connection.server_version // 10_000)
     assert program, "pg_dump is missing: the test extra brings one"
     return program
 
@@ -151,12 +154,13 @@ def _create_database(server_url: str, name: str, template: str) -> None:
 
 def _drop_database(server_url: str, name: str) -> None:
     with closing(_connect_to_server(server_url)) as connection, connection.cursor() as cursor:
-        force = "with (force)" if connection.server_version >= FORCED_DROP else ""
-        if not force:
-            cursor.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,)
-            )
-        cursor.execute(f"drop database {quote_ident(name, connection)} {force}")
+        # Not WITH (FORCE): it wants to end an autovacuum worker too, which only a superuser may.
+        cursor.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = %s and backend_type = 'client backend'",
+            (name,),
+        )
+        cursor.execute(f"drop database {quote_ident(name, connection)}")
 
 
 def _connect_to_server(server_url: str) -> Connection:

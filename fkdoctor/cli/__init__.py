@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fkdoctor import __version__
 from fkdoctor.errors import FkdoctorError, Incomplete, Refused
+from fkdoctor.version import __version__
 
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
@@ -127,11 +127,12 @@ def report_problem(problem: Exception) -> int:
 
 def _report_database_error(problem: DBAPIError) -> int:
     """Say in three lines what PostgreSQL said; its own message names the object."""
-    said = " ".join(str(problem.orig).split()) or type(problem.orig).__name__
-    if problem.connection_invalidated or not getattr(problem.orig, "pgcode", None):
-        click.echo(f"The connection was lost.\n{said}", err=True)
+    from fkdoctor.database import lost, said
+
+    if lost(problem):
+        click.echo(f"The connection was lost.\n{said(problem)}", err=True)
         click.echo("What was not committed is undone. Run the same command again.", err=True)
         return INCOMPLETE
-    click.echo(f"PostgreSQL refused a statement.\n{said}", err=True)
+    click.echo(f"PostgreSQL refused a statement.\n{said(problem)}", err=True)
     click.echo("Its transaction was rolled back. Settle the cause and run it again.", err=True)
     return USAGE

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from itertools import islice
 from pathlib import Path
 
 import click
 
-from fkdoctor.cli.progress import show_progress
+from fkdoctor.cli.output import write
+from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
 from fkdoctor.config import Config
-from fkdoctor.dedupe.apply import BATCH_SIZE, apply_dedupe
+from fkdoctor.dedupe.apply import BATCH_SIZE, Progress, apply_dedupe
 from fkdoctor.dedupe.criteria import DEFAULT_SURVIVOR
 from fkdoctor.dedupe.plan import DedupePlan
-from fkdoctor.dedupe.planfile import head_document, read_clusters, read_plan
+from fkdoctor.dedupe.planfile import (
+    check_clusters,
+    head_document,
+    locate_plan,
+    read_clusters,
+    read_plan,
+)
 from fkdoctor.dedupe.planner import Criteria, plan_dedupe
 from fkdoctor.errors import ConfigError, Incomplete
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import require_ledger
-from fkdoctor.render.dedupe import applied_text, count, plan_markdown, plan_text
+from fkdoctor.render.dedupe import (
+    applied_markdown,
+    applied_text,
+    plan_markdown,
+    plan_text,
+)
+from fkdoctor.render.text import count_of
 from fkdoctor.schema import TableName
 
 _EXAMPLES = 3
@@ -51,8 +65,10 @@ _EXAMPLES = 3
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the plan goes; else TABLE-….plan.jsonl in this directory.",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Where the plan goes: a file, or a directory in which it gets a name of its own. "
+    "[default: this directory]",
 )
 @click.option(
     "--plan",
@@ -82,7 +98,7 @@ def dedupe(
     match: tuple[str, ...],
     survivor: tuple[str, ...],
     max_cluster: int,
-    out: Path | None,
+    out: Path,
     plan_path: Path | None,
     apply_it: bool,
     yes: bool,
@@ -101,22 +117,38 @@ def dedupe(
     """
     if (table is None) == (plan_path is None):
         raise click.UsageError("Name either a TABLE to make a plan for, or a saved --plan.")
-    if plan_path is not None and (match or survivor or out):
+    if plan_path is not None and (match or survivor or out != Path()):
         raise click.UsageError("--match, --survivor and --out make a plan; --plan has one already.")
     with open_session(url, config_path) as session:
         if table is not None:
-            plan, path = _make_plan(session, table, match, survivor, max_cluster, out)
+            criteria = match, survivor, max_cluster
+            plan, path = _make_plan(session, table, *criteria, out)
+            click.echo(f"The plan is saved in {path}.", err=True)
         else:
             assert plan_path is not None
             plan, path = read_plan(plan_path), plan_path
-        if output_format != "json" or not (apply_it or yes):
+        # Somebody who applies a saved plan without being asked has seen it already.
+        if output_format != "json" and not (yes and plan_path is not None):
             _show_plan(plan, path, output_format)
-        if not (apply_it or yes):
-            click.echo(f"Nothing was changed. The plan is saved in {path}.", err=True)
-            if plan.duplicates and not plan.obstacles:
-                click.echo(f"Apply it with: fkdoctor dedupe --plan {path} --apply", err=True)
-            return
-        _apply(session, plan, path, yes, batch_size, output_format)
+        progress = None
+        if apply_it or yes:
+            progress = _apply(session, plan, path, yes=yes, batch_size=batch_size)
+        elif plan.duplicates and not plan.obstacles:
+            again = shlex.quote(str(path))
+            click.echo(f"Apply it with: fkdoctor dedupe --plan {again} --apply", err=True)
+        if progress is None:
+            click.echo("Nothing was changed.", err=True)
+        if output_format == "json":
+            write(json.dumps(_document(plan, path, progress), indent=2) + "\n")
+        elif progress is not None:
+            render = applied_markdown if output_format == "markdown" else applied_text
+            write(render(progress, str(plan.table)) + "\n")
+    if progress is not None and progress.stale:
+        raise Incomplete(
+            "Some clusters were left alone.",
+            why="Their rows changed after the plan was made.",
+            next=f"Make a new plan for them: fkdoctor dedupe {plan.table} --match …",
+        )
 
 
 def _make_plan(
@@ -125,24 +157,21 @@ def _make_plan(
     match: tuple[str, ...],
     survivor: tuple[str, ...],
     max_cluster: int,
-    out: Path | None,
+    out: Path,
 ) -> tuple[DedupePlan, Path]:
     config = session.config
-    schema = inspect_database(session.connection)
-    name = schema.resolve_table(table, config.database.schemas)
-    configured = _configured(config, name)
-    criteria = Criteria(
-        match=match or configured[0],
-        survivor=survivor or configured[1] or DEFAULT_SURVIVOR,
-        max_cluster=max_cluster,
-        soft_delete_column=config.soft_delete_column,
-    )
-    path = out or Path(f"{name.name}.plan.jsonl")
-    plan = plan_dedupe(session.connection, schema, name, criteria, path)
-    if out is None:
-        # A name of its own, so that no plan that somebody reviewed is written over.
-        path = path.rename(f"{name.name}-{plan.id[:8]}.plan.jsonl")
-    return plan, path
+    with show_wait("Looking for duplicates"):
+        schema = inspect_database(session.connection)
+        name = schema.resolve_table(table, config.database.schemas)
+        configured = _configured(config, name)
+        criteria = Criteria(
+            match=match or configured[0],
+            survivor=survivor or configured[1] or DEFAULT_SURVIVOR,
+            max_cluster=max_cluster,
+            soft_delete_column=config.soft_delete_column,
+        )
+        plan = plan_dedupe(session.connection, schema, name, criteria, out)
+    return plan, locate_plan(out, plan)
 
 
 def _configured(config: Config, name: TableName) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -155,57 +184,62 @@ def _configured(config: Config, name: TableName) -> tuple[tuple[str, ...], tuple
 
 def _show_plan(plan: DedupePlan, path: Path, output_format: str) -> None:
     examples = list(islice(read_clusters(path), _EXAMPLES))
-    if output_format == "json":
-        click.echo(json.dumps({"plan": head_document(plan), "path": str(path)}, indent=2))
-    elif output_format == "markdown":
-        click.echo(plan_markdown(plan, examples))
-    else:
-        click.echo(plan_text(plan, examples))
+    render = plan_markdown if output_format == "markdown" else plan_text
+    write(render(plan, examples) + "\n")
+
+
+def _document(plan: DedupePlan, path: Path, progress: Progress | None) -> dict[str, object]:
+    run = progress and {
+        "id": progress.run_id,
+        "deleted": progress.deleted,
+        "repointed": progress.repointed,
+        "stale_clusters": progress.stale,
+    }
+    return {"plan": head_document(plan), "path": str(path), "run": run}
 
 
 def _apply(
-    session: Session,
-    plan: DedupePlan,
-    path: Path,
-    yes: bool,
-    batch_size: int,
-    output_format: str,
-) -> None:
+    session: Session, plan: DedupePlan, path: Path, *, yes: bool, batch_size: int
+) -> Progress | None:
+    """What was done; None when there is nothing to do, or the person who was asked said no."""
+    extent = check_clusters(path)
+    if not extent.clusters:
+        click.echo("There is nothing to merge.", err=True)
+        return None
     require_ledger(session.connection)
-    if not yes and not plan.obstacles:
-        if not sys.stdin.isatty():
-            raise ConfigError(
-                "Nobody is there to be asked; nothing was changed.",
-                why="--apply asks before it deletes, and the input is not a terminal.",
-                next="Give --yes as well.",
-            )
-        click.confirm(
-            f"Delete {count(plan.duplicates, 'duplicate')} and repoint "
-            f"{count(plan.references, 'reference')}?",
-            abort=True,
-            err=True,
-        )
+    work = (
+        f"delete {count_of(extent.duplicates, 'duplicate')} of {plan.table} "
+        f"in {count_of(extent.clusters, 'cluster')}"
+    )
+    if extent.clusters < plan.clusters:
+        work += f" ({plan.clusters - extent.clusters:,} were taken out of the plan)"
+    if not (yes or plan.obstacles or _confirm(f"Repoint their references and {work}?")):
+        return None
+    if yes:
+        click.echo(f"Applying plan {plan.id}: {work}.", err=True)
     with show_progress("Merging", "clusters") as report:
-        progress = apply_dedupe(
-            session.connection,
-            path,
-            batch_size=batch_size,
-            lock_timeout=session.config.database.lock_timeout,
-            report=lambda progress: report(progress.done, progress.total),
+        try:
+            return apply_dedupe(
+                session.connection,
+                path,
+                batch_size=batch_size,
+                lock_timeout=session.config.database.lock_timeout,
+                report=lambda progress: report(progress.done, progress.total),
+            )
+        except KeyboardInterrupt:
+            click.echo(
+                "What is merged stays merged; the batch at hand was rolled back.\n"
+                f"Go on with: fkdoctor dedupe --plan {shlex.quote(str(path))} --apply",
+                err=True,
+            )
+            raise
+
+
+def _confirm(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            "Nobody is there to be asked; nothing was changed.",
+            why="--apply asks before it deletes, and the input is not a terminal.",
+            next="Give --yes as well.",
         )
-    if output_format == "json":
-        document = {
-            "run": progress.run_id,
-            "deleted": progress.deleted,
-            "repointed": progress.repointed,
-            "stale_clusters": progress.stale,
-        }
-        click.echo(json.dumps(document, indent=2))
-    else:
-        click.echo(applied_text(progress, str(plan.table)))
-    if progress.stale:
-        raise Incomplete(
-            "Some clusters were left alone.",
-            why="Their rows changed after the plan was made.",
-            next="Make a new plan for them: fkdoctor dedupe TABLE --match …",
-        )
+    return click.confirm(question, err=True)

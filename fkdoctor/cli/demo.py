@@ -19,8 +19,11 @@ from sqlalchemy.exc import IntegrityError
 from fkdoctor.database import Target, connect, open_engine
 from fkdoctor.demo.dataset import load_dataset
 from fkdoctor.embedded import Server, start_server
+from fkdoctor.embedded.binaries import find_client
 from fkdoctor.resources import load_query
 from fkdoctor.revise.command import upgrade
+
+_DELETE = "DELETE FROM mlops.cover_letter_samples WHERE id = :id"
 
 
 @click.command()
@@ -33,7 +36,7 @@ def demo(keep: bool) -> None:
         if keep:
             stop = server.detach()
             click.echo(f"\nThe server keeps running. Stop it, and delete it, with: {stop}")
-        _say_how_to_look(story.url, server, keep)
+        _say_how_to_look(story.url, keep)
 
 
 class _Story:
@@ -74,13 +77,12 @@ class _Story:
         _headline(2, "What brings people here")
         with self._engine.begin() as connection:
             duplicate = connection.execute(sa.text(load_query("demo/referenced_duplicate"))).one()
-        statement = f"DELETE FROM mlops.cover_letter_samples WHERE id = {duplicate.id}"
         click.echo(f"Letters {duplicate.id} and {duplicate.other} were crawled from one address:")
         click.echo(f"  {duplicate.url}\n  {duplicate.other_url}\n")
-        click.echo(f"mlops=# {statement};")
+        click.echo(f"mlops=# {_DELETE.replace(':id', str(duplicate.id))};")
         try:
             with self._engine.begin() as connection:
-                connection.execute(sa.text(statement))
+                connection.execute(sa.text(_DELETE), {"id": duplicate.id})
         except IntegrityError as error:
             click.echo(f"ERROR:  {str(error.orig).strip()}")
 
@@ -165,9 +167,12 @@ def _headline(number: int, title: str) -> None:
     click.secho(f"── {number}. {title} ".ljust(78, "─"), bold=True)
 
 
-def _say_how_to_look(url: str, server: Server, keep: bool) -> None:
+def _say_how_to_look(url: str, keep: bool) -> None:
     click.echo()
     if keep:
-        click.echo(f"Look around:\n  {server.bin / 'psql'} '{url}'\n  fkdoctor audit --url '{url}'")
+        psql = find_client("psql")
+        click.echo("Look around:")
+        click.echo(f"  {psql} '{url}'" if psql else f"  any client, at {url}")
+        click.echo(f"  fkdoctor audit --url '{url}'")
     else:
         click.echo("Look around yourself: fkdoctor demo --keep leaves the server running.")

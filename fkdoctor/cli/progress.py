@@ -16,6 +16,17 @@ from rich.progress import (
 
 
 @contextmanager
+def show_wait(title: str) -> Iterator[None]:
+    """Meanwhile something moves, where the end cannot be foreseen."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(title):
+            yield
+    else:
+        yield
+
+
+@contextmanager
 def show_progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A function that takes how much is done and of how much."""
     console = Console(stderr=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 from sqlalchemy import text
 
+from fkdoctor.cli.output import write
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.ledger.install import require_ledger
-from fkdoctor.render.dedupe import runs_text
+from fkdoctor.render.dedupe import runs_markdown, runs_text
 from fkdoctor.resources import load_query
 
 
@@ -18,7 +19,7 @@ from fkdoctor.resources import load_query
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["text", "json"]),
+    type=click.Choice(["text", "json", "markdown"]),
     default="text",
     show_default=True,
 )
@@ -30,6 +31,7 @@ def runs(output_format: str, url: str | None, config_path: Path | None) -> None:
         rows = session.connection.execute(text(load_query("ledger/runs"))).mappings().all()
     history = [dict(row) for row in rows]
     if output_format == "json":
-        click.echo(json.dumps(history, indent=2, default=str))
+        write(json.dumps(history, indent=2, default=str) + "\n")
     else:
-        click.echo(runs_text(history))
+        render = runs_markdown if output_format == "markdown" else runs_text
+        write(render(history) + "\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fkdoctor.cli.output import write
 from fkdoctor.cli.progress import show_progress
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.dedupe.undo import undo_dedupe
@@ -38,23 +39,32 @@ def undo(
         open_session(url, config_path) as session,
         show_progress("Undoing", "clusters") as report,
     ):
-        progress = undo_dedupe(
-            session.connection,
-            run,
-            partly=partly,
-            lock_timeout=session.config.database.lock_timeout,
-            report=lambda progress: report(progress.done, progress.total),
-        )
+        try:
+            progress = undo_dedupe(
+                session.connection,
+                run,
+                partly=partly,
+                lock_timeout=session.config.database.lock_timeout,
+                report=lambda progress: report(progress.done, progress.total),
+            )
+        except KeyboardInterrupt:
+            click.echo(
+                "What is undone stays undone; the batch at hand was rolled back.\n"
+                f"Go on with: fkdoctor undo {run}",
+                err=True,
+            )
+            raise
     if output_format == "json":
         document = {
             "run": run,
             "restored": progress.restored,
             "repointed": progress.repointed,
             "kept_clusters": progress.kept,
+            "conflicts": progress.conflicts,
         }
-        click.echo(json.dumps(document, indent=2))
+        write(json.dumps(document, indent=2) + "\n")
     else:
-        click.echo(undone_text(progress))
+        write(undone_text(progress) + "\n")
     if progress.kept:
         raise Incomplete(
             "Some clusters stay merged.",

@@ -21,7 +21,7 @@ from fkdoctor.database import set_local
 from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
 from fkdoctor.dedupe.obstacles import key_obstacles, table_obstacles
 from fkdoctor.dedupe.plan import Cluster, DedupePlan
-from fkdoctor.dedupe.planfile import head_document, read_clusters, read_plan
+from fkdoctor.dedupe.planfile import check_clusters, head_document, read_clusters, read_plan
 from fkdoctor.dedupe.planner import blocked
 from fkdoctor.errors import Blocked, Incomplete, Refused, StalePlan
 from fkdoctor.inspect.catalog import inspect_database
@@ -66,7 +66,7 @@ def apply_dedupe(
     left alone and named in `stale`. Raises Blocked, StalePlan (nothing was changed) or Incomplete
     (part of it is done; run again).
     """
-    plan = read_plan(path)
+    plan, extent = read_plan(path), check_clusters(path)
     require_ledger(connection)
     schema = inspect_database(connection)
     _check_plan(plan, schema)
@@ -78,7 +78,7 @@ def apply_dedupe(
         members=sql.carry_columns(schema.table(plan.table), keys),
         id=_start_run(connection, schema, plan, keys),
     )
-    progress = Progress(run_id=run.id, done=0, total=plan.clusters, deleted=0, repointed=0)
+    progress = Progress(run_id=run.id, done=0, total=extent.clusters, deleted=0, repointed=0)
     clusters = read_clusters(path)
     while batch := list(islice(clusters, batch_size)):
         try:
@@ -92,15 +92,15 @@ def apply_dedupe(
             if not progress.deleted:
                 raise
             raise Incomplete(
-                f"Stopped after {progress.done} of {plan.clusters} clusters; the batch that failed "
-                "was rolled back.",
+                f"Stopped after {progress.done} of {extent.clusters} clusters; the batch that "
+                "failed was rolled back.",
                 why=refusal.why,
                 next=f"Settle this and apply the plan again, or: fkdoctor undo {run.id}",
             ) from refusal
         progress = Progress(
             run_id=run.id,
             done=progress.done + len(batch),
-            total=plan.clusters,
+            total=extent.clusters,
             deleted=outcome.deleted,
             repointed=outcome.repointed,
             stale=(*progress.stale, *outcome.stale),
@@ -262,7 +262,7 @@ def _repoint(connection: Connection, run: _Run) -> int:
     members, repointed = run.members, 0
     for step, key in enumerate(run.keys, 1):
         table = run.schema.table(key.referencing)
-        if not sql.row_identity(table) or any(key_obstacles(run.schema, key)):
+        if any(key_obstacles(run.schema, key)):
             continue  # No row referenced a duplicate by it, and the check below sees to that.
         if key.self_referencing and connection.execute(sql.members_referencing(members, key)).all():
             raise _unforeseen(key, "rows of a cluster reference duplicates themselves")

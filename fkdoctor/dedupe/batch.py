@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import INSUFFICIENT_PRIVILEGE, run_transaction, set_local, sqlstate
+from fkdoctor.database import INSUFFICIENT_PRIVILEGE, run_transaction, said, set_local, sqlstate
 from fkdoctor.dedupe.planner import TEXT_FORM
 from fkdoctor.errors import Blocked
 from fkdoctor.resources import load_query
@@ -42,7 +42,7 @@ def run_on_ledger(connection: Connection, work: Callable[[], Result]) -> Result:
     except DBAPIError as error:
         raise Blocked(
             "Refused by PostgreSQL; the transaction was rolled back.",
-            why=" ".join(str(error.orig).split()),
+            why=said(error),
             next="Connect as a role that may do this, or have the right granted."
             if sqlstate(error) == INSUFFICIENT_PRIVILEGE
             else "Settle that, then run the same command again.",

@@ -7,9 +7,9 @@ from enum import Enum
 
 from fkdoctor.errors import ConfigError
 from fkdoctor.identifier import quote, split_qualified
-from fkdoctor.schema import Table
+from fkdoctor.schema import Column, Table
 
-_TEXT_TYPES = frozenset({"text", "character varying", "character", "citext"})
+_TEXT_TYPES = frozenset({"text", "character varying", "character"})
 
 
 class Normaliser(Enum):
@@ -74,32 +74,34 @@ def parse_match(table: Table, text: str) -> Match:
     A bare column whose name says that it holds URLs is normalised as one. Raises ConfigError.
     """
     text = text.strip()
-    if text.startswith("(") and text.endswith(")"):
+    if text.startswith("("):
         return Match(text=text, expression=text)
-    name, _, kind = text.partition(":")
-    column = _find_column(table, name)
+    name, separator, kind = text.rpartition(":")
+    if not separator or '"' in kind:
+        name, separator, kind = text, "", ""
+    column = table.column(_find_column(table, name))
     kinds = {normaliser.value: normaliser for normaliser in Normaliser}
-    if kind and kind not in kinds:
+    if separator and kind not in kinds:
         raise ConfigError(
             f"There is no normaliser {kind!r} in the match {text!r}.",
             why=f"There are: {', '.join(kinds)}.",
             next=f"Write {name}:url, {name}:exact, or an SQL expression in parentheses.",
         )
-    normaliser = kinds[kind] if kind else _usual_normaliser(table, column)
-    if normaliser is Normaliser.URL and table.column(column).base_type not in _TEXT_TYPES:
+    normaliser = kinds[kind] if separator else _usual_normaliser(column)
+    if normaliser is Normaliser.URL and not is_text(column):
         raise ConfigError(
-            f"{table.name}.{quote(column)} cannot hold URLs.",
-            why=f"It is of type {table.column(column).type}.",
+            f"{table.name}.{quote(column.name)} cannot hold URLs.",
+            why=f"It is of type {column.type}.",
             next=f"Write {name}:exact.",
         )
-    return Match(text=text, column=column, normaliser=normaliser)
+    return Match(text=text, column=column.name, normaliser=normaliser)
 
 
-def _usual_normaliser(table: Table, column: str) -> Normaliser:
-    words = column.lower().split("_")
-    is_url = {"url", "uri", "link", "href"} & {words[-1], words[0]}
-    is_text = table.column(column).base_type in _TEXT_TYPES
-    return Normaliser.URL if is_url and is_text else Normaliser.EXACT
+def _usual_normaliser(column: Column) -> Normaliser:
+    """URL for `url`, `source_url`, `link`; not for `url_hash`, whose case may matter."""
+    last = column.name.lower().split("_")[-1]
+    is_url = last in ("url", "uri", "link", "href") and is_text(column)
+    return Normaliser.URL if is_url else Normaliser.EXACT
 
 
 def parse_survivor(table: Table, text: str) -> SurvivorRule:
@@ -170,6 +172,6 @@ def _time_column(table: Table, rule: str) -> str:
     )
 
 
-def is_text(base_type: str) -> bool:
-    """Whether a column of this type can be the empty text, which counts as missing."""
-    return base_type in _TEXT_TYPES
+def is_text(column: Column) -> bool:
+    """Whether the column holds text, of which the empty one counts as missing."""
+    return column.base_type in _TEXT_TYPES or column.base_type.endswith(".citext")

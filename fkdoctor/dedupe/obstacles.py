@@ -5,11 +5,22 @@ Better a refusal by name than a lost row: whatever is not known to be safe is an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fkdoctor.dedupe.plan import Obstacle
 from fkdoctor.identifier import quote, quote_all
-from fkdoctor.schema import ForeignKey, Schema, Table, TableKind, TriggerState, UniqueKey
+from fkdoctor.schema import (
+    ForeignKey,
+    Index,
+    ReferentialAction,
+    RewriteRule,
+    Schema,
+    Table,
+    TableKind,
+    TriggerState,
+)
+
+_FIRES = (TriggerState.ORIGIN, TriggerState.ALWAYS)
 
 
 def table_obstacles(schema: Schema, table: Table) -> Iterator[Obstacle]:
@@ -22,11 +33,23 @@ def table_obstacles(schema: Schema, table: Table) -> Iterator[Obstacle]:
     yield from _shape_obstacles(schema, table)
     if table.primary_key is None:
         yield Obstacle(subject=str(table.name), reason="it has no primary key")
-    for rule in table.rules:
-        yield Obstacle(
-            subject=f"{table.name} rule {quote(rule.name)}",
-            reason=f"a rule rewrites {rule.event} on this table",
-        )
+    yield from _rule_obstacles(table, table.rules)
+    for key in schema.keys_to(table.name):
+        if key.period:
+            yield Obstacle(subject=key.label, reason="it is a temporal key (PERIOD)")
+        referencing = schema.table(key.referencing)
+        if referencing is not table:
+            # A rule of these makes every DELETE here fail, even of rows that nothing references.
+            events = _ACTION_EVENTS.get(key.on_delete, "")
+            hit = [rule for rule in referencing.rules if rule.instead and rule.event == events]
+            yield from _rule_obstacles(referencing, hit)
+
+
+_ACTION_EVENTS = {
+    ReferentialAction.CASCADE: "DELETE",
+    ReferentialAction.SET_NULL: "UPDATE",
+    ReferentialAction.SET_DEFAULT: "UPDATE",
+}
 
 
 def key_obstacles(schema: Schema, key: ForeignKey) -> Iterator[Obstacle]:
@@ -34,26 +57,32 @@ def key_obstacles(schema: Schema, key: ForeignKey) -> Iterator[Obstacle]:
     table = schema.table(key.referencing)
     columns = set(key.referencing_columns)
     yield from _shape_obstacles(schema, table)
-    if key.period:
-        yield Obstacle(subject=key.label, reason="it is a temporal key (PERIOD)")
-    identity = {
-        name for unique in table.unique_keys[:1] if unique.primary for name in unique.columns
-    }
-    if columns & identity:
+    identity = table.row_identity
+    if not identity:
+        yield Obstacle(
+            subject=str(table.name),
+            reason="its rows have neither primary key nor unique NOT NULL columns, so a change to "
+            "them could not be undone",
+        )
+    elif columns & set(identity):
         yield Obstacle(
             subject=key.label,
-            reason=f"{quote_all(tuple(sorted(columns & identity)))} is part of the primary key of "
-            f"{table.name}: its rows would change their own key",
+            reason=f"{_names(columns & set(identity))} is part of the key by which rows of "
+            f"{table.name} are known: they would change their own key",
         )
     for name in sorted(columns):
         if table.column(name).generated:
             yield Obstacle(subject=key.label, reason=f"{quote(name)} is a generated column")
     for other in schema.keys_from(table.name):
         shared = columns & set(other.referencing_columns)
-        if other is not key and shared and (len(columns) > 1 or other.referenced != key.referenced):
+        alike = (other.referenced, other.referenced_columns, other.referencing_columns) == (
+            key.referenced,
+            key.referenced_columns,
+            key.referencing_columns,
+        )
+        if shared and not alike:
             yield Obstacle(
-                subject=key.label,
-                reason=f"{quote_all(tuple(sorted(shared)))} also belongs to {quote(other.name)}",
+                subject=key.label, reason=f"{_names(shared)} also belongs to {quote(other.name)}"
             )
     for other in schema.keys_to(table.name):
         if columns & set(other.referenced_columns):
@@ -61,65 +90,97 @@ def key_obstacles(schema: Schema, key: ForeignKey) -> Iterator[Obstacle]:
                 subject=key.label,
                 reason=f"its columns are themselves referenced, by {other.label}",
             )
-    for rule in table.rules:
-        yield Obstacle(
-            subject=f"{table.name} rule {quote(rule.name)}",
-            reason=f"a rule rewrites {rule.event} on this table",
-        )
+    yield from _rule_obstacles(table, table.rules)
     yield from _unforeseeable_collisions(table, key)
 
 
+def _names(columns: set[str]) -> str:
+    return quote_all(tuple(sorted(columns)))
+
+
 def _shape_obstacles(schema: Schema, table: Table) -> Iterator[Obstacle]:
-    if table.kind is not TableKind.TABLE or table.partition_of is not None:
-        yield Obstacle(subject=str(table.name), reason="it is partitioned, or a partition")
+    if table.partition_of is not None:
+        yield Obstacle(subject=str(table.name), reason=f"it is a partition of {table.partition_of}")
+    elif table.kind is TableKind.PARTITIONED:
+        yield Obstacle(subject=str(table.name), reason="it is partitioned")
+    elif table.kind is TableKind.FOREIGN:
+        yield Obstacle(subject=str(table.name), reason="it is a foreign table")
     heirs = [heir.name for heir in schema.tables if table.name in heir.inherits]
     if table.inherits or heirs:
         others = ", ".join(str(name) for name in (*table.inherits, *heirs))
         yield Obstacle(subject=str(table.name), reason=f"it shares rows by inheritance: {others}")
 
 
-def checked_unique_keys(table: Table, keys: tuple[ForeignKey, ...]) -> tuple[UniqueKey, ...]:
-    """The unique keys of the referencing table in which repointed columns take part."""
-    columns = {name for key in keys for name in key.referencing_columns}
-    return tuple(unique for unique in table.unique_keys if columns & set(unique.columns))
+def _rule_obstacles(table: Table, rules: Iterable[RewriteRule]) -> Iterator[Obstacle]:
+    for rule in rules:
+        if rule.state in _FIRES:
+            yield Obstacle(
+                subject=f"{table.name} rule {quote(rule.name)}",
+                reason=f"a rule rewrites {rule.event} on this table",
+            )
 
 
 def _unforeseeable_collisions(table: Table, key: ForeignKey) -> Iterator[Obstacle]:
-    columns = set(key.referencing_columns)
-    generated = {column.name for column in table.columns if column.generated}
+    """The indexes over the key's columns that could refuse rows in ways nobody asks about."""
+    exclusions = {constraint.name for constraint in table.constraints if constraint.kind == "x"}
+    moving = set(key.referencing_columns)
+    moving |= {column.name for column in table.columns if column.generated}
     for index in table.indexes:
-        names = {part.column for part in index.keys if part.column is not None}
-        hidden = any(part.column is None for part in index.keys) or index.predicate is not None
-        touched = bool(columns & names) or hidden or bool(names & generated)
-        if index.unique and touched and (hidden or names & generated):
-            yield Obstacle(
-                subject=f"{table.name} index {quote(index.name)}",
-                reason="it is unique over an expression, a predicate or a generated column, where "
-                "collisions are not foreseen",
-            )
-        elif index.unique and columns & names and len(columns) > 1:
-            yield Obstacle(
-                subject=f"{table.name} index {quote(index.name)}",
-                reason=f"it is unique over columns of the composite key {quote(key.name)}, where "
-                "collisions are not foreseen",
-            )
-    for constraint in table.constraints:
-        if constraint.kind == "x" and (columns & set(constraint.columns) or not constraint.columns):
-            yield Obstacle(
-                subject=f"{table.name} constraint {quote(constraint.name)}",
-                reason="it excludes rows (EXCLUDE), where collisions are not foreseen",
-            )
+        exclusive = index.constraint in exclusions
+        if not (index.unique or exclusive) or not _mentions(index, moving):
+            continue
+        if exclusive or index.method != "btree":
+            reason = "it excludes rows"
+        elif index.columns is None or index.predicate is not None:
+            reason = "it is unique over an expression or under a condition"
+        elif not index.valid:
+            reason = "it is unique, but not valid"
+        elif not _compares_plainly(table, index):
+            reason = "it is unique in a collation other than the column's"
+        elif set(index.columns) & (moving - set(key.referencing_columns)):
+            reason = "it is unique over a generated column"
+        elif len(key.referencing_columns) > 1:
+            reason = f"it is unique over columns of the composite key {quote(key.name)}"
+        else:
+            continue
+        yield Obstacle(
+            subject=f"{table.name} index {quote(index.name)}",
+            reason=f"{reason}, where collisions are not foreseen",
+        )
+
+
+def _mentions(index: Index, columns: set[str]) -> bool:
+    """Whether the index is over one of the columns, or over an expression that may use one."""
+    texts = [key.expression for key in index.keys if key.expression] + [index.predicate or ""]
+    if columns & {key.column for key in index.keys}:
+        return True
+    # PostgreSQL prints every column by its name, perhaps in quotes, and a whole row as table.*.
+    written = {name.replace('"', '""') for name in columns} | {".*"}
+    return any(name in text for name in written for text in texts)
+
+
+def _compares_plainly(table: Table, index: Index) -> bool:
+    return all(
+        key.collation == table.column(key.column).collation
+        for key in index.keys
+        if key.column is not None
+    )
 
 
 def caveats(schema: Schema, table: Table, keys: tuple[ForeignKey, ...]) -> Iterator[str]:
-    """What happens beside the plan: triggers that fire and what they keep from being undone."""
+    """What happens beside the plan: triggers that fire, keys that do not hold."""
     wanted = [(table, "DELETE")]
     wanted += [(schema.table(name), "UPDATE") for name in sorted({k.referencing for k in keys})]
     for fired_on, event in wanted:
         for trigger in fired_on.triggers:
-            enabled = trigger.state in (TriggerState.ORIGIN, TriggerState.ALWAYS)
-            if event in trigger.events and enabled:
+            if event in trigger.events and trigger.state in _FIRES:
                 yield (
                     f"trigger {quote(trigger.name)} on {fired_on.name} fires {trigger.timing} "
                     f"{event}; undo does not take back what it does"
                 )
+    for key in keys:
+        if not key.enforced or any(trigger.state not in _FIRES for trigger in key.triggers):
+            yield (
+                f"{key.label} is not enforced: references that are made while the plan is applied "
+                "may be left dangling"
+            )

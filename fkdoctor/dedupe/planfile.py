@@ -9,7 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+import re
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +26,74 @@ FORMAT = "fkdoctor dedupe plan"
 VERSION = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """What is left in a plan file after somebody may have taken clusters out."""
+
+    clusters: int
+    duplicates: int
+
+
+def locate_plan(path: Path, plan: DedupePlan) -> Path:
+    """Where the plan goes: to `path`, or into that directory under a name of its own."""
+    if not os.path.isdir(path):  # Path.is_dir raises for what cannot be a name
+        return path
+    table = re.sub(r"[^\w.-]", "_", plan.table.name)
+    return path / f"{table}-{plan.id[:8]}.plan.jsonl"
+
+
+def check_place(path: Path) -> None:
+    """Raises ConfigError where no plan can be written, before the work is done to make one."""
+    with _writing(path):
+        directory = path.parent
+        with suppress(FileNotFoundError):
+            mode = path.stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise OSError("It is there, and neither a file nor a directory.")
+            directory = path if stat.S_ISDIR(mode) else directory
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+
+
 def write_plan(path: Path, plan: DedupePlan, clusters: Iterable[Cluster]) -> None:
-    """Writes the file as a whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    """Writes the file as a whole or not at all; `path` is as locate_plan takes it.
+
+    Raises ConfigError where it cannot be written.
+    """
+    check_place(path)
+    path = locate_plan(path, plan)
+    unfinished = path.with_name(f".{plan.id}.unfinished")
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
+        with _writing(path), unfinished.open("x", encoding="utf-8") as file:
             head = {"format": FORMAT, "version": VERSION} | head_document(plan)
             file.write(json.dumps(head, ensure_ascii=False) + "\n")
             for cluster in clusters:
                 file.write(json.dumps(_cluster_document(cluster), ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
+            unfinished.replace(path)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigError(
             f"The plan cannot be written to {path}.",
             why=error.strerror or str(error),
             next="Name another place with --out.",
         ) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_plan(path: Path) -> DedupePlan:
     """The head of the plan in the file. Raises ConfigError when it is none."""
-    with _open(path) as file:
-        document = _parse(path, 1, file.readline())
+    with _opened(path) as lines:
+        line_number, line = next(lines, (1, ""))
+        document = _parse(path, line_number, line)
     if document.get("format") != FORMAT or document.get("version") != VERSION:
         raise ConfigError(
             f"{path} is not a dedupe plan that this fkdoctor reads.",
@@ -61,22 +108,67 @@ def read_plan(path: Path) -> DedupePlan:
 
 
 def read_clusters(path: Path) -> Iterator[Cluster]:
-    """The clusters of the plan, in the order of their numbers."""
+    """The clusters of the plan, in the order of their numbers. Raises ConfigError on damage."""
+    width = len(read_plan(path).key_columns)
     last = 0
-    with _open(path) as file:
-        next(file, None)
-        for line_number, line in enumerate(file, 2):
+    with _opened(path) as lines:
+        next(lines)
+        for line_number, line in lines:
             if not line.strip():
                 continue
             document = _parse(path, line_number, line)
             try:
-                cluster = _read_cluster(document)
+                cluster = _read_cluster(document, width)
             except (KeyError, TypeError, ValueError) as error:
                 raise _damaged(path, line_number, f"{type(error).__name__}: {error}") from None
             if cluster.number <= last:
                 raise _damaged(path, line_number, f"cluster {cluster.number} is out of order")
             last = cluster.number
             yield cluster
+
+
+def check_clusters(path: Path) -> Extent:
+    """What is in the file, all of which has been read.
+
+    Raises ConfigError on damage, and when a row is in two clusters: as a duplicate of two
+    survivors, or as the survivor of one and a duplicate in another. Takes a few bytes of memory a
+    row: a first reading suspects keys by their hash, a second one compares those.
+    """
+    clusters = duplicates = 0
+    # Some 40 bits a key, of which each sets one: one key in 40 is suspected without cause.
+    seen = bytearray(path.stat().st_size // 16 + 1)
+    suspects = set()
+    for cluster in read_clusters(path):
+        clusters += 1
+        duplicates += len(cluster.duplicates)
+        for key in _keys(cluster):
+            byte, bit = divmod(hash(key) % (8 * len(seen)), 8)
+            if seen[byte] & 1 << bit:
+                suspects.add(key)
+            seen[byte] |= 1 << bit
+    if suspects:
+        _refuse_repeated(path, suspects)
+    return Extent(clusters=clusters, duplicates=duplicates)
+
+
+def _refuse_repeated(path: Path, suspects: Set[tuple[str, ...]]) -> None:
+    met: dict[tuple[str, ...], int] = {}
+    for cluster in read_clusters(path):
+        for key in _keys(cluster):
+            if key in met:
+                raise ConfigError(
+                    f"{path} names row ({', '.join(key)}) twice.",
+                    why=f"It is in cluster {met[key]} and in cluster {cluster.number}.",
+                    next="Take one of these lines out of the file.",
+                )
+            if key in suspects:
+                met[key] = cluster.number
+
+
+def _keys(cluster: Cluster) -> Iterator[tuple[str, ...]]:
+    yield cluster.survivor.key
+    for member in cluster.duplicates:
+        yield member.key
 
 
 def head_document(plan: DedupePlan) -> dict[str, Any]:
@@ -101,27 +193,27 @@ def _read_head(document: dict[str, Any]) -> DedupePlan:
         id=str(document["id"]),
         created_at=str(document["created_at"]),
         database=str(document["database"]),
-        table=TableName(*document["table"]),
-        key_columns=tuple(document["key_columns"]),
-        match=tuple(document["match"]),
-        survivor=tuple(document["survivor"]),
+        table=TableName(*_texts(document["table"])),
+        key_columns=_texts(document["key_columns"]),
+        match=_texts(document["match"]),
+        survivor=_texts(document["survivor"]),
         fingerprint=str(document["fingerprint"]),
-        tables=tuple(TableName(*name) for name in document["tables"]),
+        tables=tuple(TableName(*_texts(name)) for name in document["tables"]),
         clusters=int(document["clusters"]),
         duplicates=int(document["duplicates"]),
         repoints=tuple(
             Repoint(
-                table=TableName(*repoint["table"]),
-                constraint=repoint["constraint"],
-                columns=tuple(repoint["columns"]),
+                table=TableName(*_texts(repoint["table"])),
+                constraint=str(repoint["constraint"]),
+                columns=_texts(repoint["columns"]),
                 rows=int(repoint["rows"]),
-                on_delete=repoint["on_delete"],
+                on_delete=str(repoint["on_delete"]),
                 indexed=bool(repoint["indexed"]),
             )
             for repoint in document["repoints"]
         ),
         obstacles=tuple(Obstacle(**obstacle) for obstacle in document["obstacles"]),
-        caveats=tuple(document["caveats"]),
+        caveats=_texts(document["caveats"]),
         oversized=int(document["oversized"]),
         oversized_rows=int(document["oversized_rows"]),
     )
@@ -136,31 +228,44 @@ def _cluster_document(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def _read_cluster(document: dict[str, Any]) -> Cluster:
+def _read_cluster(document: dict[str, Any], width: int) -> Cluster:
     cluster = Cluster(
-        number=int(document["cluster"]),
-        survivor=_read_member(document["survivor"]),
-        duplicates=tuple(_read_member(member) for member in document["duplicates"]),
-        matched=tuple(document["matched"]),
+        number=document["cluster"],
+        survivor=_read_member(document["survivor"], width),
+        duplicates=tuple(_read_member(member, width) for member in document["duplicates"]),
+        matched=_texts(document["matched"]),
     )
-    keys = [cluster.survivor.key, *(member.key for member in cluster.duplicates)]
+    if type(cluster.number) is not int or not 0 < cluster.number < 2**31:
+        raise ValueError(f"{cluster.number} is no number of a cluster")
+    keys = list(_keys(cluster))
     if len(keys) < 2 or len(set(keys)) < len(keys):
         raise ValueError("a cluster is a survivor and one or more other rows")
     return cluster
 
 
-def _read_member(values: list[str]) -> Member:
-    *key, fingerprint = values
-    return Member(key=tuple(str(value) for value in key), fingerprint=str(fingerprint))
+def _read_member(values: object, width: int) -> Member:
+    *key, fingerprint = _texts(values)
+    if len(key) != width:
+        raise ValueError(f"a row is {width} texts of its primary key, then its fingerprint")
+    return Member(key=tuple(key), fingerprint=fingerprint)
 
 
-def _open(path: Path) -> Any:
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{json.dumps(values)} is no list of texts")
+    return tuple(values)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Iterator[tuple[int, str]]]:
+    """The file's lines with their numbers. Raises ConfigError when they cannot be read."""
     try:
-        return path.open(encoding="utf-8")
-    except OSError as error:
+        with path.open(encoding="utf-8") as file:
+            yield enumerate(file, 1)
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"The plan {path} cannot be read.",
-            why=error.strerror or str(error),
+            why=getattr(error, "strerror", None) or str(error),
             next="Make one: fkdoctor dedupe TABLE --match … --out FILE",
         ) from None
 
@@ -168,7 +273,7 @@ def _open(path: Path) -> Any:
 def _parse(path: Path, line_number: int, line: str) -> dict[str, Any]:
     try:
         document = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, line_number, str(error)) from None
     if not isinstance(document, dict):
         raise _damaged(path, line_number, "it is no JSON object")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import ColumnElement, Connection, Subquery
+from sqlalchemy import ColumnElement, Connection
+from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import set_local
+from fkdoctor.database import INSUFFICIENT_PRIVILEGE, READ_ONLY, set_local, sqlstate
 from fkdoctor.dedupe.criteria import (
     Match,
     Normaliser,
@@ -23,14 +24,23 @@ from fkdoctor.dedupe.criteria import (
     parse_match,
     parse_survivor,
 )
-from fkdoctor.dedupe.obstacles import caveats, checked_unique_keys, key_obstacles, table_obstacles
+from fkdoctor.dedupe.lookahead import look_ahead
+from fkdoctor.dedupe.obstacles import caveats, table_obstacles
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, Member, Obstacle, Repoint
-from fkdoctor.dedupe.planfile import write_plan
+from fkdoctor.dedupe.planfile import check_place, write_plan
 from fkdoctor.errors import Blocked, ConfigError
-from fkdoctor.inspect.coverage import Support, key_coverage
-from fkdoctor.schema import ForeignKey, Schema, Table, TableName
-from fkdoctor.statement import members as sql
+from fkdoctor.identifier import quote
+from fkdoctor.resources import load_query
+from fkdoctor.schema import ForeignKey, Schema, TableName
+from fkdoctor.statement import matches as sql
 from fkdoctor.statement.expression import normalise_url, parse_expression
+from fkdoctor.statement.members import (
+    ANALYZE_MEMBERS,
+    MemberTable,
+    carry_columns,
+    count_members,
+    create_members,
+)
 
 TEXT_FORM = {
     "datestyle": "ISO, MDY",
@@ -61,7 +71,7 @@ class Criteria:
 def plan_dedupe(
     connection: Connection, schema: Schema, name: TableName, criteria: Criteria, path: Path
 ) -> DedupePlan:
-    """The plan to merge the table's duplicates, its clusters saved in the file at `path`.
+    """The plan to merge the table's duplicates, its clusters saved at `path`: see locate_plan.
 
     The connection must not be in a transaction. All is read at one moment; nothing but temporary
     tables is written. Raises Blocked when the table is of a shape that can't be merged, ConfigError
@@ -78,18 +88,23 @@ def plan_dedupe(
             next="For example: --match url, or --match '(lower(title))'",
         )
     keys = schema.keys_to(name)
-    members = sql.carry_columns(table, keys)
+    members = carry_columns(table, keys)
     matches = [parse_match(table, text) for text in criteria.match]
     rules = [parse_survivor(table, text) for text in criteria.survivor]
     expressions = [_match_expression(members, match) for match in matches]
-    with connection.begin():
+    order = [_ordering(members, rule) for rule in rules]
+    if table.has_column(criteria.soft_delete_column):
+        order.insert(0, _live_first(members, criteria.soft_delete_column))
+    check_place(path)
+    with _explained_refusals(), connection.begin():
         connection.execute(sa.text("set transaction isolation level repeatable read"))
+        _execute(connection, "ledger/prefer_catalog")
         set_local(connection, row_security="off", timezone="UTC", **TEXT_FORM)
         oversized, oversized_rows = _find_members(
-            connection, members, expressions, rules, keys, criteria
+            connection, members, expressions, order, keys, criteria.max_cluster
         )
-        clusters, duplicates = connection.execute(sql.count_members(members)).one()
-        repoints, obstacles = _look_ahead(connection, schema, members, keys)
+        clusters, duplicates = connection.execute(count_members(members)).one()
+        repoints, obstacles = look_ahead(connection, schema, members, keys)
         involved = (name, *sorted({key.referencing for key in keys} - {name}))
         plan = DedupePlan(
             id=str(uuid.uuid4()),
@@ -103,13 +118,13 @@ def plan_dedupe(
             tables=involved,
             clusters=clusters,
             duplicates=duplicates,
-            repoints=tuple(repoints),
-            obstacles=tuple(dict.fromkeys(obstacles)),
+            repoints=repoints,
+            obstacles=(*_unreplicable(connection, name, repoints), *obstacles),
             caveats=tuple(caveats(schema, table, keys)),
             oversized=oversized,
             oversized_rows=oversized_rows,
         )
-        write_plan(path, plan, _read_clusters(connection, members, expressions))
+        write_plan(path, plan, _read_clusters(connection, members))
     return plan
 
 
@@ -122,158 +137,144 @@ def blocked(obstacles: Sequence[Obstacle]) -> Blocked:
     )
 
 
-def _match_expression(members: sql.MemberTable, match: Match) -> ColumnElement[Any]:
+def _match_expression(members: MemberTable, match: Match) -> ColumnElement[Any]:
     if match.column is None:
         assert match.expression is not None
         return parse_expression(members.table, match.expression)
     if match.normaliser is Normaliser.URL:
         return normalise_url(members.row, match.column).collate("C")
-    return members.row.c[match.column]
+    value = members.row.c[match.column]
+    column = members.table.column(match.column)
+    # Bytes compare faster than words, and where equality is that of bytes it is the same.
+    return value.collate("C") if is_text(column) and column.deterministic else value
 
 
-def _find_members(
-    connection: Connection,
-    members: sql.MemberTable,
-    expressions: Sequence[ColumnElement[Any]],
-    rules: Sequence[SurvivorRule],
-    keys: Sequence[ForeignKey],
-    criteria: Criteria,
-) -> tuple[int, int]:
-    """Fills the member table; says how many groups were too large, and of how many rows."""
-    connection.execute(sql.create_matches(members))
-    connection.execute(sql.insert_matches(members, expressions))
-    oversized = connection.execute(sql.count_oversized(members, criteria.max_cluster)).one()
-    connection.execute(sql.drop_oversized(members, criteria.max_cluster))
-    connection.execute(sql.ANALYZE_MATCHES)
-    counts = (
-        [sql.reference_counts(members, key) for key in keys]
-        if any(rule.preference is Preference.MOST_REFERENCED for rule in rules)
-        else []
-    )
-    order = [_ordering(members, rule, counts) for rule in rules]
-    if members.table.has_column(criteria.soft_delete_column):
-        deleted = members.row.c[criteria.soft_delete_column].is_not(None)
-        order.insert(0, sql.Ordering(expression=deleted, descending=False))
-    connection.execute(sql.create_members(members))
-    connection.execute(sql.insert_members(members, expressions, order, counts))
-    connection.execute(sql.ANALYZE_MEMBERS)
-    return int(oversized[0]), int(oversized[1])
+def _live_first(members: MemberTable, column: str) -> sql.Ordering:
+    """Rows that are not soft-deleted before those that are: a time is set, or a flag is true."""
+    value = members.row.c[column]
+    is_flag = members.table.column(column).base_type == "boolean"
+    deleted = value.is_(True) if is_flag else value.is_not(None)
+    return sql.Ordering(expression=deleted, descending=False)
 
 
-def _ordering(
-    members: sql.MemberTable, rule: SurvivorRule, counts: Sequence[Subquery]
-) -> sql.Ordering:
+def _ordering(members: MemberTable, rule: SurvivorRule) -> sql.Ordering:
+    expression: ColumnElement[Any] | None
     match rule.preference:
         case Preference.NEWEST | Preference.OLDEST:
             assert rule.column is not None
-            expression: ColumnElement[Any] = members.row.c[rule.column]
+            expression = members.row.c[rule.column]
         case Preference.MOST_COMPLETE:
-            expression = sa.func.pg_catalog.num_nonnulls(*_present_values(members))
+            expression = _count_present(members)
         case Preference.MOST_REFERENCED:
-            zero = sa.literal(0)
-            expression = sum(
-                (sa.func.coalesce(counted.c.number, 0) for counted in counts), start=zero
-            )
+            expression = None
         case Preference.EXPRESSION:
             assert rule.expression is not None
             expression = parse_expression(members.table, rule.expression)
     return sql.Ordering(expression=expression, descending=rule.descending)
 
 
-def _present_values(members: sql.MemberTable) -> Iterator[ColumnElement[Any]]:
-    """The row's values, NULL also where the value is the empty text."""
-    for column in members.table.columns:
-        value = members.row.c[column.name]
-        yield sa.func.nullif(value, "") if is_text(column.base_type) else value
+def _count_present(members: MemberTable) -> ColumnElement[Any]:
+    """How many of the row's values are neither NULL nor empty text."""
+    values = [
+        sa.func.nullif(members.row.c[column.name], "")
+        if is_text(column)
+        else members.row.c[column.name]
+        for column in members.table.columns
+    ]
+    # A function takes at most 100 arguments.
+    parts = [values[i : i + 100] for i in range(0, len(values), 100)]
+    counted: ColumnElement[Any] = sa.literal(0)
+    for part in parts:
+        counted = counted + sa.func.pg_catalog.num_nonnulls(*part)
+    return counted
 
 
-def _look_ahead(
+def _find_members(
     connection: Connection,
-    schema: Schema,
-    members: sql.MemberTable,
-    keys: Sequence[ForeignKey],
-) -> tuple[list[Repoint], list[Obstacle]]:
-    """What moves along each key, and what would go wrong if it did."""
-    repoints: list[Repoint] = []
-    obstacles: list[Obstacle] = []
-    moving: dict[TableName, list[ForeignKey]] = {}
-    for key in keys:
-        rows = connection.execute(sql.count_references(members, key)).scalar_one()
-        repoints.append(
-            Repoint(
-                table=key.referencing,
-                constraint=key.name,
-                columns=key.referencing_columns,
-                rows=rows,
-                on_delete=key.on_delete.sql,
-                indexed=key_coverage(schema, key).support is not Support.NONE,
-            )
-        )
-        if not rows:
-            continue
-        moving.setdefault(key.referencing, []).append(key)
-        obstacles += key_obstacles(schema, key)
-        if not sql.row_identity(schema.table(key.referencing)):
-            obstacles.append(
-                Obstacle(
-                    subject=str(key.referencing),
-                    reason="its rows have neither primary key nor unique NOT NULL columns, so a "
-                    "change to them could not be undone",
-                )
-            )
-        if key.self_referencing:
-            entangled = connection.execute(sql.members_referencing(members, key)).scalars().all()
-            if entangled:
-                obstacles.append(
-                    Obstacle(
-                        subject=key.label,
-                        reason="rows of a cluster reference duplicates themselves: "
-                        + _list_keys(entangled),
-                    )
-                )
-    for referencing, of_table in moving.items():
-        if not obstacles:
-            table = schema.table(referencing)
-            obstacles += _collisions(connection, members, table, tuple(of_table))
-    return repoints, obstacles
-
-
-def _collisions(
-    connection: Connection, members: sql.MemberTable, table: Table, keys: tuple[ForeignKey, ...]
-) -> Iterator[Obstacle]:
-    for unique in checked_unique_keys(table, keys):
-        groups = connection.execute(sql.find_collisions(members, keys, table, unique)).scalars()
-        colliding = list(groups)
-        if colliding:
-            examples = "; ".join(" and ".join(group) for group in colliding)
-            yield Obstacle(
-                subject=f"{table.name} unique key {unique.name}",
-                reason=f"rows would collide once repointed: {examples}"
-                + (" and perhaps more" if len(colliding) == sql.SHOWN else ""),
-            )
-
-
-def _list_keys(keys: Sequence[Sequence[str]]) -> str:
-    shown = ", ".join("(" + ", ".join(key) + ")" for key in keys)
-    return shown + (" and perhaps more" if len(keys) == sql.SHOWN else "")
-
-
-def _read_clusters(
-    connection: Connection,
-    members: sql.MemberTable,
+    members: MemberTable,
     expressions: Sequence[ColumnElement[Any]],
-) -> Iterator[Cluster]:
-    statement = sql.select_members(members, expressions)
+    order: Sequence[sql.Ordering],
+    keys: Sequence[ForeignKey],
+    max_cluster: int,
+) -> tuple[int, int]:
+    """Fills the member table; says how many groups were too large, and of how many rows."""
+    connection.execute(sql.create_matches(members, expressions))
+    oversized = connection.execute(sql.count_oversized(members, max_cluster)).one()
+    connection.execute(sql.drop_oversized(members, max_cluster))
+    connection.execute(sql.ANALYZE_MATCHES)
+    connection.execute(create_members(members))
+    connection.execute(sql.insert_members(members, order, keys))
+    connection.execute(ANALYZE_MEMBERS)
+    return int(oversized[0]), int(oversized[1])
+
+
+def _unreplicable(
+    connection: Connection, table: TableName, repoints: Sequence[Repoint]
+) -> Iterator[Obstacle]:
+    """The tables of which a publication forbids what the plan would do."""
+    wanted = {(table, "DELETE")} | {
+        (repoint.table, "UPDATE") for repoint in repoints if repoint.rows
+    }
+    for row in _execute(connection, "dedupe/unreplicable"):
+        if (TableName(row.schema, row.name), row.event) in wanted:
+            yield Obstacle(
+                subject=str(TableName(row.schema, row.name)),
+                reason=f"publication {quote(row.publication)} publishes every {row.event} of it, "
+                "and it has no replica identity",
+            )
+
+
+def _read_clusters(connection: Connection, members: MemberTable) -> Iterator[Cluster]:
     rows = connection.execute(
-        statement, execution_options={"stream_results": True, "yield_per": 5_000}
+        sql.select_clusters(members),
+        execution_options={"stream_results": True, "yield_per": 5_000},
     )
-    for number, group in groupby(rows, key=lambda row: row.cluster):
-        survivor, *duplicates = group
-        yield Cluster(
-            number=number,
-            survivor=Member(key=tuple(survivor.key), fingerprint=survivor.fingerprint),
-            duplicates=tuple(
-                Member(key=tuple(row.key), fingerprint=row.fingerprint) for row in duplicates
-            ),
-            matched=tuple(survivor.matched),
+    for row in rows:
+        survivor, *duplicates = (
+            Member(key=tuple(key), fingerprint=fingerprint)
+            for key, fingerprint in zip(row.keys, row.fingerprints, strict=True)
         )
+        yield Cluster(
+            number=row.cluster,
+            survivor=survivor,
+            duplicates=tuple(duplicates),
+            matched=tuple(row.matched),
+        )
+
+
+def _execute(connection: Connection, name: str) -> sa.CursorResult[Any]:
+    return connection.execute(sa.text(load_query(name)))
+
+
+# Classes of SQLSTATE for which a user's expression can be the only cause: data, syntax and names,
+# what is not supported, functions that raise.
+_OF_EXPRESSIONS = frozenset({"22", "42", "0A", "38", "39", "P0"})
+
+
+@contextmanager
+def _explained_refusals() -> Iterator[None]:
+    """What PostgreSQL refuses inside is raised as what it means to somebody who wants a plan."""
+    try:
+        yield
+    except DBAPIError as error:
+        state, said = sqlstate(error), " ".join(str(error.orig).split())
+        if state == INSUFFICIENT_PRIVILEGE:
+            raise Blocked(
+                "Refused: PostgreSQL does not show all that a plan needs; nothing was changed.",
+                why=said,
+                next="Connect as the owner of the tables, or as a role that may SELECT from them, "
+                "bypass their row security and create temporary tables.",
+            ) from error
+        if state == READ_ONLY:
+            raise Blocked(
+                "Refused: a plan needs temporary tables; nothing was changed.",
+                why=said,
+                next="Plan on the primary server, in a session that may write.",
+            ) from error
+        if state[:2] in _OF_EXPRESSIONS:
+            raise ConfigError(
+                "PostgreSQL cannot compute what --match or --survivor say.",
+                why=said,
+                next="Correct the column or expression that it names, for example with a cast.",
+            ) from error
+        raise

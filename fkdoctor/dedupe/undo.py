@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import sqlstate
+from fkdoctor.database import said, sqlstate
 from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
 from fkdoctor.errors import ConfigError, Incomplete, Refused, UndoConflict
 from fkdoctor.identifier import quote, quote_all
@@ -295,7 +295,9 @@ def _undo_clusters(connection: Connection, undo: _Undo, clusters: Sequence[int])
 
 def _undo_batch(connection: Connection, undo: _Undo, clusters: Sequence[int]) -> _Outcome:
     merged = _merged(connection, undo, clusters)
-    conflicts = dict(_find_conflicts(connection, undo, merged))
+    conflicts: dict[int, str] = {}
+    for cluster, what in _find_conflicts(connection, undo, merged):
+        conflicts.setdefault(cluster, what)
     if conflicts and not undo.partly:
         raise _conflict(connection, undo, list(conflicts.values()))
     outcome = _Outcome(
@@ -335,7 +337,7 @@ def _put_back(
             raise
         raise UndoConflict(
             "Refused by PostgreSQL; nothing of this batch was undone.",
-            why=" ".join(str(error.orig).split()),
+            why=said(error),
             next=f"Settle that, or leave it out: fkdoctor undo {undo.run_id} --partly",
         ) from error
     if written != expected or altered:

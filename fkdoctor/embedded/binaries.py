@@ -110,8 +110,8 @@ def _ask_version(program: Path) -> Version:
     return Version(major=int(match[1]), minor=int(match[2] or 0))
 
 
-def find_client(name: str) -> Path | None:
-    """The newest `psql`, `pg_dump` or the like, which works with older servers too; None without.
+def find_client(name: str, *, major: int | None = None) -> Path | None:
+    """A `psql`, `pg_dump` or the like: of that major version, else the newest; None without any.
 
     Unlike a server's directory it is not chosen by variables: some directories of PostgreSQL hold
     a server and no clients.
@@ -125,7 +125,8 @@ def find_client(name: str) -> Path | None:
             found.append((_ask_version(directory / name), directory / name))
         except Unusable:
             continue
-    return max(found)[1] if found else None
+    fitting = [client for client in found if client[0].major == major]
+    return max(fitting or found)[1] if found else None
 
 
 def copy_binaries(directory: Path, into: Path, account: Account) -> Path:

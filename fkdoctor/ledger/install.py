@@ -11,10 +11,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from fkdoctor import __version__
-from fkdoctor.database import lost, read_snapshot, set_local
+from fkdoctor.database import lost, read_snapshot, said, set_local
 from fkdoctor.errors import Blocked
 from fkdoctor.resources import load_query
+from fkdoctor.version import __version__
 
 SCHEMA = "fkdoctor"
 VERSION_TABLE = "ledger_version"
@@ -38,7 +38,7 @@ def install_ledger(connection: Connection) -> bool:
             raise
         raise Blocked(
             "Refused by PostgreSQL: the ledger cannot be created; nothing was changed.",
-            why=" ".join(str(error.orig).split()),
+            why=said(error),
             next="Let a role do it that may: fkdoctor init needs CREATE on the database, or a "
             "schema fkdoctor that is its own.",
         ) from error

@@ -1,20 +1,18 @@
-"""Dedupe plans, runs and their outcome as text, Markdown and JSON."""
+"""Dedupe plans, runs and their outcome as text and Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fkdoctor.dedupe.apply import Progress
 from fkdoctor.dedupe.plan import Cluster, DedupePlan
 from fkdoctor.dedupe.undo import UndoProgress
+from fkdoctor.render.markdown import cell, code, escape, one_line
+from fkdoctor.render.text import count_of
 
 _WIDTH = 60
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """The number with its noun: `1 row`, `1,204 rows`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+_SHOWN = 10
 
 
 def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
@@ -24,29 +22,18 @@ def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         f"  duplicates agree on  {'; '.join(plan.match)}",
         f"  the survivor is      {', then '.join(plan.survivor)}",
         "",
-        f"{count(plan.clusters, 'cluster')}: {count(plan.clusters, 'survivor')} would stay, "
-        f"{count(plan.duplicates, 'duplicate')} would be deleted.",
+        _summarise(plan),
     ]
     if plan.oversized:
-        lines.append(
-            f"Left alone: {count(plan.oversized, 'value')} shared by too many rows to tell "
-            f"duplicates ({count(plan.oversized_rows, 'row')}); see --max-cluster."
-        )
+        lines.append(_describe_oversized(plan))
     if examples:
         lines += ["", "For example:"]
-        for cluster in examples:
-            keys = ", ".join(_key(member.key) for member in cluster.duplicates[:5])
-            more = len(cluster.duplicates) - 5
-            lines.append(
-                f"  {_key(cluster.survivor.key)} survives {keys}"
-                + (f" and {more} more" if more > 0 else "")
-                + f"  ({' · '.join(_shorten(value) for value in cluster.matched)})"
-            )
+        lines += [f"  {_describe_cluster(cluster)}" for cluster in examples]
     lines += ["", "References to repoint first:"]
     width = max((len(repoint.label) for repoint in plan.repoints), default=0)
     for repoint in plan.repoints:
         lines.append(
-            f"  {repoint.label:<{width}}  {count(repoint.rows, 'row'):>12}  "
+            f"  {repoint.label:<{width}}  {count_of(repoint.rows, 'row'):>12}  "
             f"(a plain DELETE: {_plain_delete(repoint.on_delete, repoint.rows)})"
         )
         if not repoint.indexed:
@@ -58,7 +45,32 @@ def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
     if plan.obstacles:
         lines += ["", "In the way; the plan cannot be applied:"]
         lines += [f"  {obstacle.subject}: {obstacle.reason}" for obstacle in plan.obstacles]
-    return "\n".join(lines)
+    return "\n".join(_visible(line) for line in lines)
+
+
+def _summarise(plan: DedupePlan) -> str:
+    return (
+        f"{count_of(plan.clusters, 'cluster')}: {count_of(plan.clusters, 'survivor')} would stay, "
+        f"{count_of(plan.duplicates, 'duplicate')} would be deleted."
+    )
+
+
+def _describe_oversized(plan: DedupePlan) -> str:
+    return (
+        f"Left alone: {count_of(plan.oversized, 'value')} shared by too many rows to tell "
+        f"duplicates ({count_of(plan.oversized_rows, 'row')}); see --max-cluster."
+    )
+
+
+def _describe_cluster(cluster: Cluster) -> str:
+    keys = ", ".join(_key(member.key) for member in cluster.duplicates[:5])
+    more = len(cluster.duplicates) - 5
+    matched = " · ".join(_shorten(value) for value in cluster.matched)
+    return (
+        f"{_key(cluster.survivor.key)} survives {keys}"
+        + (f" and {more} more" if more > 0 else "")
+        + f"  ({matched})"
+    )
 
 
 def _plain_delete(on_delete: str, rows: int) -> str:
@@ -73,82 +85,122 @@ def _plain_delete(on_delete: str, rows: int) -> str:
             return f"{on_delete}, it would fail"
 
 
-def _key(values: tuple[str, ...]) -> str:
-    return values[0] if len(values) == 1 else f"({', '.join(values)})"
+def _key(values: Sequence[str]) -> str:
+    shown = [_shorten(value) for value in values]
+    return shown[0] if len(shown) == 1 else f"({', '.join(shown)})"
 
 
 def _shorten(value: str) -> str:
     return value if len(value) <= _WIDTH else value[: _WIDTH - 1] + "…"
 
 
+def _visible(line: str) -> str:
+    """The line without line feeds and what a terminal would obey: values are anybody's."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
+
+
 def plan_markdown(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
     """The plan for a merge request or a ticket."""
     lines = [
-        f"### Dedupe plan for `{plan.table}`",
+        f"### Dedupe plan for {code(str(plan.table))}",
         "",
-        f"- plan `{plan.id}`, database `{plan.database}`, made {plan.created_at}",
-        f"- duplicates agree on {'; '.join(plan.match)}",
-        f"- survivor: {', then '.join(plan.survivor)}",
+        f"- plan `{plan.id}`, database {code(plan.database)}, made {plan.created_at}",
+        f"- duplicates agree on {escape('; '.join(plan.match))}",
+        f"- survivor: {escape(', then '.join(plan.survivor))}",
         f"- **{plan.clusters:,}** clusters, **{plan.duplicates:,}** duplicates to delete, "
         f"**{plan.references:,}** references to repoint",
-        "",
-        "| foreign key | rows to repoint | ON DELETE | indexed |",
-        "|---|---:|---|---|",
     ]
+    if plan.oversized:
+        lines.append(f"- {_describe_oversized(plan)}")
+    if plan.repoints:
+        lines += [
+            "",
+            "| foreign key | rows to repoint | ON DELETE | indexed |",
+            "|---|---:|---|---|",
+        ]
     lines += [
-        f"| `{repoint.label}` | {repoint.rows:,} | {repoint.on_delete} | "
+        f"| {cell(code(repoint.label))} | {repoint.rows:,} | {repoint.on_delete} | "
         f"{'yes' if repoint.indexed else '**no**'} |"
         for repoint in plan.repoints
     ]
-    for cluster in examples:
-        keys = ", ".join(_key(member.key) for member in cluster.duplicates)
-        lines.append(f"\nFor example {_key(cluster.survivor.key)} survives {keys}.")
-    for title, items in (
-        ("In the way", [f"{o.subject}: {o.reason}" for o in plan.obstacles]),
-        ("Beside the plan", list(plan.caveats)),
-    ):
-        if items:
-            lines += ["", f"**{title}**", "", *(f"- {item}" for item in items)]
-    return "\n".join(lines)
+    items = {
+        "For example": [_describe_cluster(cluster) for cluster in examples],
+        "In the way; the plan cannot be applied": [
+            f"{obstacle.subject}: {obstacle.reason}" for obstacle in plan.obstacles
+        ],
+        "Beside the plan": list(plan.caveats),
+    }
+    for title, entries in items.items():
+        if entries:
+            lines += ["", f"**{title}**", "", *(f"- {escape(one_line(e))}" for e in entries)]
+    return "\n".join(_visible(line) for line in lines)
 
 
 def applied_text(progress: Progress, table: str) -> str:
     """What an apply did."""
-    lines = [
-        f"Run {progress.run_id}: {count(progress.deleted, 'duplicate')} of {table} deleted, "
-        f"{count(progress.repointed, 'reference')} repointed, none left dangling."
-    ]
+    return "\n".join(_visible(line) for line in _applied(progress, table))
+
+
+def applied_markdown(progress: Progress, table: str) -> str:
+    """What an apply did, for a merge request or a ticket."""
+    lines = [f"- {escape(_visible(line))}" for line in _applied(progress, table)]
+    return "\n".join([f"### Dedupe run {progress.run_id}", "", *lines])
+
+
+def _applied(progress: Progress, table: str) -> Iterator[str]:
+    yield (
+        f"Run {progress.run_id}: {count_of(progress.deleted, 'duplicate')} of {table} deleted, "
+        f"{count_of(progress.repointed, 'reference')} repointed, none left dangling."
+    )
     if progress.stale:
-        numbers = ", ".join(str(number) for number in progress.stale[:10])
-        more = f" and {len(progress.stale) - 10} more" if len(progress.stale) > 10 else ""
-        lines.append(
-            f"Left alone because a row changed after the plan: "
-            f"{count(len(progress.stale), 'cluster')} ({numbers}{more})."
+        yield (
+            "Left alone because a row changed after the plan: "
+            f"{count_of(len(progress.stale), 'cluster')} ({_list_numbers(progress.stale)})."
         )
-    lines.append(f"Take it back with: fkdoctor undo {progress.run_id}")
-    return "\n".join(lines)
+    yield f"Take it back with: fkdoctor undo {progress.run_id}"
+
+
+def _list_numbers(numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+    return ", ".join(str(number) for number in numbers[:_SHOWN]) + more
 
 
 def undone_text(progress: UndoProgress) -> str:
     """What an undo did."""
     lines = [
-        f"Run {progress.run_id} undone: {count(progress.restored, 'row')} restored, "
-        f"{count(progress.repointed, 'reference')} pointed back."
+        f"Run {progress.run_id} undone: {count_of(progress.restored, 'row')} restored, "
+        f"{count_of(progress.repointed, 'reference')} pointed back."
     ]
     if progress.kept:
         lines.append(
-            f"Left merged because a row changed after the run: "
-            f"{count(len(progress.kept), 'cluster')}."
+            "Left merged because a row changed after the run: "
+            f"{count_of(len(progress.kept), 'cluster')} ({_list_numbers(progress.kept)})."
         )
-    return "\n".join(lines)
+        lines += [f"  {conflict}" for conflict in progress.conflicts]
+    return "\n".join(_visible(line) for line in lines)
 
 
-def runs_text(runs: Iterable[dict[str, Any]]) -> str:
+def runs_text(runs: Iterable[Mapping[str, Any]]) -> str:
     """The history, a line per run."""
     lines = [
         f"{run['id']:>5}  {run['started_at']:%Y-%m-%d %H:%M}  {run['status']:<8}  "
-        f"{run['table_schema']}.{run['table_name']}  {count(run['deleted'], 'row')} deleted, "
-        f"{count(run['repointed'], 'reference')} repointed, by {run['started_by']}"
+        f"{run['table_schema']}.{run['table_name']}  {count_of(run['deleted'], 'row')} deleted, "
+        f"{count_of(run['repointed'], 'reference')} repointed, by {run['started_by']}"
         for run in runs
     ]
-    return "\n".join(lines) or "Nothing was applied in this database yet."
+    return "\n".join(_visible(line) for line in lines) or (
+        "Nothing was applied in this database yet."
+    )
+
+
+def runs_markdown(runs: Iterable[Mapping[str, Any]]) -> str:
+    """The history as a table."""
+    lines = ["| run | started | status | table | deleted | repointed | by |"]
+    lines.append("|---:|---|---|---|---:|---:|---|")
+    lines += [
+        f"| {run['id']} | {run['started_at']:%Y-%m-%d %H:%M} | {run['status']} | "
+        f"{cell(code(run['table_schema'] + '.' + run['table_name']))} | {run['deleted']:,} | "
+        f"{run['repointed']:,} | {cell(escape(run['started_by']))} |"
+        for run in runs
+    ]
+    return "\n".join(_visible(line) for line in lines)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fkdoctor import __version__
 from fkdoctor.audit import Finding, Report, Rule, Severity
 from fkdoctor.schema import ForeignKey
+from fkdoctor.version import __version__
 
 VERSION = 1
 

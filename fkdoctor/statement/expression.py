@@ -30,6 +30,9 @@ TRACKING_PARAMETERS = (
 _NOT_COLUMNS = frozenset({"user", "current_role", "system_user"})
 
 
+_OF_MORE_THAN_A_ROW = (exp.Query, exp.UDTF, exp.Star, exp.Placeholder, exp.Parameter)
+
+
 def parse_expression(table: Table, text: str) -> ColumnElement[Any]:
     """The expression over one row of the table, as it was typed.
 
@@ -48,14 +51,14 @@ def parse_expression(table: Table, text: str) -> ColumnElement[Any]:
     if len(tree.expressions) != 1 or isinstance(tree.expressions[0].unnest(), exp.Tuple):
         raise _unusable(text, "It is not one expression.")
     nodes = list(tree.expressions[0].walk())
-    for node in nodes:
-        if isinstance(node, exp.Query | exp.Star | exp.Placeholder | exp.Parameter):
-            raise _unusable(text, "It may only compute with columns of one row.")
-        if isinstance(node, exp.AggFunc | exp.Window):
-            raise _unusable(text, "It may not look at several rows.")
-        if isinstance(node, exp.Column):
-            _check_column(table, node, text)
-    if not any(isinstance(node, exp.Column) for node in nodes):
+    if any(isinstance(node, _OF_MORE_THAN_A_ROW) for node in nodes):
+        raise _unusable(text, "It may only compute with columns of one row.")
+    if any(isinstance(node, exp.AggFunc | exp.Window) for node in nodes):
+        raise _unusable(text, "It may not look at several rows.")
+    columns = [node for node in nodes if isinstance(node, exp.Column)]
+    for column in columns:
+        _check_column(table, column, text)
+    if not columns:
         raise _unusable(text, "It names no column, so that it is the same for every row.")
     # Inside a CASE, PostgreSQL refuses functions that return several rows; it costs nothing.
     return sa.literal_column(f"CASE WHEN true THEN (\n{text}\n) END")

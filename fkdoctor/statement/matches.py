@@ -21,11 +21,13 @@ from sqlalchemy import (
     Subquery,
     TableClause,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from fkdoctor.schema import ForeignKey, TableName
-from fkdoctor.statement.members import MemberTable, fingerprint_row, point_from
+from fkdoctor.statement.members import MemberTable, fingerprint_row, name_referencing, without_heirs
 from fkdoctor.statement.parts import (
     Query,
     as_text,
@@ -72,18 +74,7 @@ def _compile_create_matches(element: CreateMatches, compiler: SQLCompiler, **kw:
 
 def _matches(members: MemberTable) -> TableClause:
     names = [f"member_{i}" for i in range(len(members.carried))]
-    return make_table(
-        TableName("pg_temp", "fkdoctor_match"), (*names, "alike", "size", "matched")
-    )
-
-
-def _values(
-    members: MemberTable, matches: TableClause, columns: Sequence[str]
-) -> list[ColumnElement[Any]]:
-    return [
-        collated(members.column(name), matches.c[f"member_{members.carried.index(name)}"])
-        for name in columns
-    ]
+    return make_table(TableName("pg_temp", "fkdoctor_match"), (*names, "alike", "size", "matched"))
 
 
 def create_matches(members: MemberTable, match: Sequence[ColumnElement[Any]]) -> CreateMatches:
@@ -94,7 +85,10 @@ def create_matches(members: MemberTable, match: Sequence[ColumnElement[Any]]) ->
     names = [f"member_{i}" for i in range(len(members.carried))]
     computed = (
         sa.select(
-            *(members.row.c[column].label(f"member_{i}") for i, column in enumerate(members.carried)),
+            *(
+                members.row.c[column].label(f"member_{i}")
+                for i, column in enumerate(members.carried)
+            ),
             *(value.label(f"match_{i}") for i, value in enumerate(match)),
         )
         .select_from(members.row)
@@ -136,19 +130,18 @@ def drop_oversized(members: MemberTable, max_size: int) -> Delete:
 def _count_references(members: MemberTable, key: ForeignKey) -> Subquery:
     """How many rows reference each match by the key: `key_i` and `number`."""
     matches = _matches(members)
-    matched_key = _values(members, matches, members.key_columns)
-    referencing, only = point_from(key)
-    pointed_at = _values(members, matches, key.referenced_columns)
-    return (
+    matched_key = members.values("member", members.key_columns, matches)
+    referencing = name_referencing(key)
+    pointed_at = members.values("member", key.referenced_columns, matches)
+    counted = (
         sa.select(
             *(value.label(f"key_{i}") for i, value in enumerate(matched_key)),
             sa.func.count().label("number"),
         )
         .select_from(matches.join(referencing, references(key, pointed_at, referencing)))
         .group_by(*matched_key)
-        .with_hint(referencing, only, "postgresql")
-        .subquery()
     )
+    return without_heirs(counted, referencing, key).subquery()
 
 
 def insert_members(
@@ -159,6 +152,43 @@ def insert_members(
     Clusters are numbered in the order of the survivors' keys. `keys` are the foreign keys whose
     references count.
     """
+    candidates = _candidates(members, order, keys)
+    names = [f"member_{i}" for i in range(len(members.carried))]
+    key = members.values("member", members.key_columns, candidates)
+    ranking = [
+        _directed(candidates.c[f"order_{i}"], ordering) for i, ordering in enumerate(order)
+    ] + [value.asc() for value in key]
+
+    def among_alike(function: FunctionElement[Any]) -> ColumnElement[Any]:
+        return function.over(partition_by=candidates.c.alike, order_by=ranking)
+
+    ranked = sa.select(
+        among_alike(sa.func.row_number()).label("position"),
+        candidates.c.fingerprint,
+        *(candidates.c[name] for name in names),
+        *(
+            among_alike(sa.func.first_value(candidates.c[name])).label(f"keep_{i}")
+            for i, name in enumerate(names)
+        ),
+    ).subquery("ranked")
+    numbered = sa.select(
+        sa.func.dense_rank().over(order_by=members.values("keep", members.key_columns, ranked)),
+        ranked.c.position == 1,
+        ranked.c.fingerprint,
+        *(ranked.c[name] for name in members.value_names),
+    )
+    return members.clause.insert().from_select(list(members.clause.c), numbered)
+
+
+def _directed(value: ColumnElement[Any], ordering: Ordering) -> ColumnElement[Any]:
+    """The ORDER BY term; rows without a value come last."""
+    return (value.desc() if ordering.descending else value.asc()).nulls_last()
+
+
+def _candidates(
+    members: MemberTable, order: Sequence[Ordering], keys: Sequence[ForeignKey]
+) -> Subquery:
+    """The matches, with the fingerprint of each row and what it has in `order`, as `order_i`."""
     matches = _matches(members)
     # A query of its own, in which a user's expression meets no names but those of the table.
     rows = (
@@ -175,7 +205,7 @@ def insert_members(
         .with_hint(members.row, "ONLY", "postgresql")
         .subquery("rows")
     )
-    matched_key = _values(members, matches, members.key_columns)
+    matched_key = members.values("member", members.key_columns, matches)
     source = matches.join(rows, equal(_key_of(members, rows), matched_key))
     number: ColumnElement[Any] = sa.literal(0)
     if any(ordering.expression is None for ordering in order):
@@ -183,35 +213,22 @@ def insert_members(
             counted = _count_references(members, key)
             source = source.outerjoin(counted, equal(_key_of(members, counted), matched_key))
             number = number + sa.func.coalesce(counted.c.number, 0)
-    ranking = []
-    for i, ordering in enumerate(order):
-        value = number if ordering.expression is None else rows.c[f"order_{i}"]
-        directed = value.desc() if ordering.descending else value.asc()
-        ranking.append(directed.nulls_last())
-    ranking += [value.asc() for value in matched_key]
-    names = [f"member_{i}" for i in range(len(members.carried))]
-    among = {"partition_by": matches.c.alike, "order_by": ranking}
-    ranked = (
+    return (
         sa.select(
-            sa.func.row_number().over(**among).label("position"),
+            matches.c.alike,
+            *(matches.c[f"member_{i}"] for i in range(len(members.carried))),
             rows.c.fingerprint,
-            *(matches.c[name] for name in names),
             *(
-                sa.func.first_value(matches.c[name]).over(**among).label(f"keep_{i}")
-                for i, name in enumerate(names)
+                (number if ordering.expression is None else rows.c[f"order_{i}"]).label(
+                    f"order_{i}"
+                )
+                for i, ordering in enumerate(order)
             ),
         )
         .select_from(source)
-        .subquery("ranked")
+        .offset(0)  # else PostgreSQL would sort whole rows before it computes the fingerprints
+        .subquery("candidates")
     )
-    keep_key = [ranked.c[f"keep_{i}"] for i in range(members.key_width)]
-    numbered = sa.select(
-        sa.func.dense_rank().over(order_by=keep_key),
-        ranked.c.position == 1,
-        ranked.c.fingerprint,
-        *(ranked.c[name] for name in members.value_names),
-    )
-    return members.clause.insert().from_select(list(members.clause.c), numbered)
 
 
 def _key_of(members: MemberTable, rows: Subquery) -> list[ColumnElement[Any]]:
@@ -231,14 +248,14 @@ def select_clusters(members: MemberTable) -> Query:
     return (
         sa.select(
             member.c.cluster,
-            sa.func.min(matches.c.matched).label("matched"),
+            sa.func.min(matches.c.matched).filter(member.c.is_survivor).label("matched"),
             _array(text_array(members.member_key), survivor_first).label("keys"),
             _array(member.c.fingerprint, survivor_first).label("fingerprints"),
         )
         .select_from(
             member.join(
                 matches,
-                equal(_values(members, matches, members.key_columns), members.member_key),
+                equal(members.values("member", members.key_columns, matches), members.member_key),
             )
         )
         .group_by(member.c.cluster)
@@ -249,4 +266,4 @@ def select_clusters(members: MemberTable) -> Query:
 def _array(
     value: ColumnElement[Any], order: Sequence[ColumnElement[Any]]
 ) -> ColumnElement[Sequence[Any]]:
-    return sa.func.array_agg(postgresql_order(value, order))
+    return sa.func.array_agg(postgresql.aggregate_order_by(value, *order))

@@ -39,9 +39,13 @@ _WITHOUT_LENGTH = {
 }
 
 
+def _without_length(type_name: str) -> NamedType:
+    return NamedType(_WITHOUT_LENGTH.get(type_name, type_name))
+
+
 def plain_type(column: Column) -> NamedType:
     """The column's type without a length and without what domains demand, such as NOT NULL."""
-    return NamedType(_WITHOUT_LENGTH.get(column.base_type, column.base_type))
+    return _without_length(column.base_type)
 
 
 def quoted(name: str) -> quoted_name:
@@ -128,10 +132,22 @@ def match_key(
     referenced: Sequence[ColumnElement[Any]],
     referencing: Sequence[ColumnElement[Any]],
 ) -> ColumnElement[bool]:
-    """Whether the `referencing` values point at the `referenced` ones, by the key's operators."""
+    """Whether the `referencing` values point at the `referenced` ones, by the key's operators.
+
+    By its name alone, with other types on its sides, an operator could be another one: to
+    character(n) blanks at the end mean nothing, to text they do.
+    """
     return sa.and_(
         *(
-            value.op(f"OPERATOR({operator.name})", is_comparison=True)(pointer)
+            _cast_operand(value, operator.left_type).op(
+                f"OPERATOR({operator.name})", is_comparison=True
+            )(_cast_operand(pointer, operator.right_type))
             for value, operator, pointer in zip(referenced, key.operators, referencing, strict=True)
         )
     )
+
+
+def _cast_operand(value: ColumnElement[Any], type_name: str) -> ColumnElement[Any]:
+    if type_name.startswith("any") or type_name == "record":
+        return value  # An operator for many types; nothing can be cast to that.
+    return sa.cast(value, _without_length(type_name))

@@ -58,6 +58,20 @@ def major(server_url: str) -> int:
         return int(connection.server_version) // 10_000
 
 
+@pytest.fixture(scope="session")
+def has_icu(server_url: str) -> bool:
+    """Whether the server is built with ICU, without which no collation is nondeterministic.
+
+    The catalog does not tell: from 17 on it lists ICU's root collation in any case.
+    """
+    collation = "create collation pg_temp.probe (provider = icu, locale = 'und')"
+    try:
+        execute_at(server_url, collation)
+    except psycopg2.errors.FeatureNotSupported:
+        return False
+    return True
+
+
 @pytest.fixture
 def superuser(server_url: str) -> None:
     """Skips the test where we may only create databases."""

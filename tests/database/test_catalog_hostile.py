@@ -93,6 +93,7 @@ def test_nothing_in_the_search_path_shadows_the_catalog(
         execute("select current_schema()")
 
 
+@pytest.mark.usefixtures("superuser")
 def test_an_extension_with_operators_on_catalog_types_does_not_confuse(
     inspect_after: Inspect,
 ) -> None:
@@ -264,12 +265,15 @@ def _database_encoded(server_url: str, encoding: str) -> Iterator[str]:
     with closing(psycopg2.connect(server_url)) as server:
         server.autocommit = True
         with server.cursor() as cursor:
+            provider = "locale_provider libc" if server.server_version >= 150000 else ""
             cursor.execute(
                 f"create database {name} template template0 encoding '{encoding}'"
-                " lc_collate 'C' lc_ctype 'C'"
+                f" lc_collate 'C' lc_ctype 'C' {provider}"
             )
-            yield psycopg2.extensions.make_dsn(server_url, dbname=name)
-            cursor.execute(f"drop database {name}")
+            try:
+                yield psycopg2.extensions.make_dsn(server_url, dbname=name)
+            finally:
+                cursor.execute(f"drop database {name}")
 
 
 # Other people at work
@@ -301,7 +305,7 @@ def test_a_schema_that_changes_meanwhile_is_read_whole_or_not_at_all(
             with connection.cursor() as cursor:
                 for turn in itertools.count(number, 10):
                     for statement in CHANGES:
-                        if finished.is_set():
+                        if finished.wait(0.02):
                             return
                         try:
                             cursor.execute(statement.format(n=turn))
@@ -317,9 +321,11 @@ def test_a_schema_that_changes_meanwhile_is_read_whole_or_not_at_all(
         thread.start()
     read = []
     try:
-        for _ in range(15):
+        for _ in range(60):
             with suppress(Blocked):
                 read.append(inspect_at(database_url))
+            if len(read) > 10 and set(made) == set(CHANGES):
+                break
     finally:
         finished.set()
         for thread in threads:

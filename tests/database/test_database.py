@@ -189,7 +189,7 @@ def test_a_command_says_which_database_it_uses_and_by_whom(
     run = subprocess.run(
         [sys.executable, "-m", "fkdoctor", "audit"],
         cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
         text=True,
     )
@@ -329,7 +329,6 @@ def test_waits_that_may_end_are_told_from_errors(database_url: str, execute: Exe
         "row_security = off",
         "statement_timeout = '5min'",
         "client_min_messages = 'debug1'",
-        "lc_messages = 'C'",
     ],
 )
 def test_the_settings_of_a_database_do_not_change_what_is_read(
@@ -465,10 +464,11 @@ def _await(ready: Callable[[], object]) -> None:
     ready()
 
 
-# Ctrl-C
+# What a command meets on the way
 
 
-def test_ctrl_c_stops_a_query_at_once(database_url: str, execute: Execute) -> None:
+def _start_command(url: str, body: str) -> subprocess.Popen[str]:
+    """`fkdoctor probe`, a command that runs `body` with a `connection` to the database."""
     program = f"""
 import sys, types
 import click
@@ -477,23 +477,66 @@ from fkdoctor import cli
 from fkdoctor.cli.session import open_session
 @click.command()
 def probe():
-    with open_session({database_url!r}, None) as session:
-        session.connection.execute(text("select pg_catalog.pg_sleep(600)"))
+    with open_session({url!r}, None) as session:
+        connection = session.connection
+        {body}
 sys.modules["probe"] = types.SimpleNamespace(probe=probe)
 cli._COMMANDS["probe"] = ("probe", "")
 cli.main()
 """
-    running = (
-        "select count(*) from pg_catalog.pg_stat_activity"
-        " where datname = current_database() and query like '%pg_sleep(600)%'"
-        " and pid <> pg_backend_pid() and state = 'active'"
-    )
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", program, "probe"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "told"),
+    [
+        (
+            "select 1 / 0",
+            2,
+            [
+                "PostgreSQL refused a statement.",
+                "division by zero",
+                "Its transaction was rolled back. Settle the cause and run it again.",
+            ],
+        ),
+        (
+            "select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())",
+            4,
+            [
+                "The connection was lost.",
+                None,
+                "What was not committed is undone. Run the same command again.",
+            ],
+        ),
+    ],
+)
+def test_an_error_of_postgresql_is_told_in_three_lines(
+    database_url: str, statement: str, code: int, told: list[str | None]
+) -> None:
+    process = _start_command(database_url, f"connection.execute(text({statement!r}))")
+    output, said = process.communicate()
+    assert (process.returncode, output) == (code, "")
+    using, *lines = said.splitlines()
+    assert using.startswith("Using ")
+    assert [line for line, expected in zip(lines, told, strict=True) if expected] == [
+        expected for expected in told if expected
+    ]
+
+
+def test_ctrl_c_stops_a_query_at_once(database_url: str, execute: Execute) -> None:
+    running = (
+        "select count(*) from pg_catalog.pg_stat_activity"
+        " where datname = current_database() and query like '%pg_sleep(600)%'"
+        " and pid <> pg_backend_pid() and state = 'active'"
+    )
+    process = _start_command(
+        database_url, "connection.execute(text('select pg_catalog.pg_sleep(600)'))"
     )
     try:
         while execute(running) == [(0,)]:

@@ -51,6 +51,7 @@ SHOP = """
     comment on constraint "the customer" on "Shop".orders is 'a, "b"
         and a second line';
     alter table "Shop".customers enable row level security;
+    create publication moved for table "Shop".archive;
 """
 
 # A run that merged one cluster, and a later one on the same table.

@@ -26,7 +26,7 @@ def _run(
     start = ["-m", "fkdoctor"] if program is None else ["-c", _with_probe(program)]
     return subprocess.run(
         [sys.executable, *start, *arguments],
-        env=settings | {"PYTHONPATH": str(ROOT)} | environment,
+        env=settings | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | environment,
         cwd="/",
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +88,18 @@ def test_every_key_is_read(write: Write) -> None:
             "mlops.Job Postings": DedupeConfig(table="mlops.Job Postings", match=("url",)),
         },
     )
+
+
+def test_the_reference_page_tells_of_every_key(write: Write) -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/configuration.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert load_config(write(example)).audit.fail_on == "warning"
+    sections = re.findall(r"^### `\[([^`]+)\]`\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
+    assert len(sections) == 4
+    for section, text in sections:
+        told = sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+        _, known, _ = _refusal(write(f"[{section}]\nno_such_key = 1")).splitlines()
+        assert known == f"Known here: {', '.join(told)}."
 
 
 def test_no_file_and_an_empty_file_mean_every_default(write: Write) -> None:

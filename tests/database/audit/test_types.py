@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 
 def test_a_narrower_type_is_found_exactly_where_a_value_does_not_fit(lab: Any) -> None:
     """`value` is one that the referenced column takes."""
@@ -68,7 +70,7 @@ def test_a_type_that_needs_a_cast_has_no_index_to_paste(lab: Any) -> None:
 
 
 def test_different_collations_make_joins_fail_and_18_refuses_nondeterministic_ones(
-    lab: Any,
+    lab: Any, has_icu: bool
 ) -> None:
     same = "create collation same (provider = icu, locale = 'und', deterministic = false);"
     tables = (
@@ -80,13 +82,20 @@ def test_different_collations_make_joins_fail_and_18_refuses_nondeterministic_on
             "equal": tables.format('"C"', '"C"'),
             "different": tables.format('"C"', '"POSIX"') + "insert into up values ('a');"
             "insert into down values ('a')",
-            "nondeterministic": (same + tables.format("same", '"C"'), 12, 17),
-            "nondeterministic_equal": same + tables.format("same", "same"),
         }
     )
 
     assert set(lab.found("FK015")) == {"different"}
     assert lab.refuses("different", "select from up join down on id = a")
+    if not has_icu:
+        pytest.skip("the server is built without ICU: the other half was not tried")
+    lab.prepare(
+        {
+            "nondeterministic": (same + tables.format("same", '"C"'), 12, 17),
+            "nondeterministic_equal": same + tables.format("same", "same"),
+        }
+    )
+    assert set(lab.found("FK015")) == {"different"}
     assert set(lab.found("FK016")) == ({"nondeterministic"} if lab.major < 18 else set())
     if lab.major >= 18:
         lab.run("create schema late")
