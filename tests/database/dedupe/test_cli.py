@@ -169,7 +169,7 @@ c";
         done = run("dedupe", "letter", "--match", "note", "--format", form)
         assert done.code == 0
         assert not re.search(r"[^\n -~…·│–]", done.out)
-    assert "| ``mlops.visit.\"a\\|`b` c\"`` |" in done.out
+    assert '| ``mlops.visit."a\\|`b` c"`` |' in done.out
 
 
 def test_a_plan_goes_where_it_is_told(run: Run, tmp_path: Path) -> None:
