@@ -211,7 +211,7 @@ def _add_step(
         table_schema=table.name.schema,
         table_name=table.name.name,
         constraint_name=key.name if key else None,
-        key_columns=list(sql.row_identity(table)),
+        key_columns=list(table.row_identity),
         columns=list(columns),
     )
 
@@ -241,18 +241,10 @@ def _merge_batch(
         connection.execute(merge.drop_clusters(members), {"clusters": list(stale)})
     for statement in merge.carry_values(members):
         connection.execute(statement)
+    clusters = [cluster for cluster in batch if cluster.number not in stale]
     repointed = _repoint(connection, run)
-    deleted = _delete(connection, run)
-    expected = sum(len(cluster.duplicates) for cluster in batch if cluster.number not in stale)
-    if deleted != expected:
-        raise Blocked(
-            "Refused: rows would not go; nothing of this batch was changed.",
-            why=f"{expected} duplicates of {run.plan.table} were to be deleted, {deleted} were: a "
-            "trigger or rule keeps the others.",
-            next="Look at the triggers of the table, then apply the plan again.",
-        )
+    deleted = _delete(connection, run, clusters)
     connection.execute(merge.record_redirects(members), ids)
-    connection.execute(sa.text("set constraints all immediate"))
     execute_query(connection, "ledger/count_batch", **ids, deleted=deleted, repointed=repointed)
     return _Outcome(deleted=row.deleted + deleted, repointed=row.repointed + repointed, stale=stale)
 
@@ -289,18 +281,26 @@ def _repoint(connection: Connection, run: _Run) -> int:
     return repointed
 
 
-def _delete(connection: Connection, run: _Run) -> int:
-    """Deletes the duplicates and makes sure that no key came into being that saw them go."""
+def _delete(connection: Connection, run: _Run, clusters: Sequence[Cluster]) -> int:
+    """Deletes the duplicates and makes sure that they went, and nothing with them; how many."""
+    name, step = run.plan.table, len(run.keys) + 1
     deleted: int = connection.execute(
-        merge.delete_and_record(run.members), {"run_id": run.id, "step": len(run.keys) + 1}
+        merge.delete_and_record(run.members), {"run_id": run.id, "step": step}
     ).scalar_one()
+    connection.execute(sa.text("set constraints all immediate"))
+    expected = sum(len(cluster.duplicates) for cluster in clusters)
+    survivors = connection.execute(merge.count_survivors(run.members)).scalar_one()
+    if deleted != expected or survivors != len(clusters):
+        raise Blocked(
+            "Refused: other rows would go than planned; nothing of this batch was changed.",
+            why=f"Of {name} {deleted} of {expected} duplicates were deleted, and {survivors} of "
+            f"{len(clusters)} survivors are left: a trigger or rule is in between, or the plan "
+            "was changed and names a row twice.",
+            next="Look at the triggers of the table, then apply the plan again.",
+        )
     # From the DELETE on, nobody can add a foreign key to the table until this transaction ends.
-    name = run.plan.table
     keys = execute_query(
-        connection,
-        "catalog/referencing_keys",
-        table_schema=name.schema,
-        table_name=name.name,
+        connection, "catalog/referencing_keys", table_schema=name.schema, table_name=name.name
     ).scalars()
     if set(keys) != {key.oid for key in run.keys}:
         raise StalePlan(

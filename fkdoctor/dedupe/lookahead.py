@@ -16,6 +16,8 @@ from fkdoctor.statement import lookahead as sql
 from fkdoctor.statement.members import SHOWN, MemberTable, count_references, members_referencing
 from fkdoctor.statement.parts import Query
 
+_SHOWN_LENGTH = 60
+
 
 def look_ahead(
     connection: Connection, schema: Schema, members: MemberTable, keys: Sequence[ForeignKey]
@@ -115,5 +117,5 @@ def _find(connection: Connection, subject: str, wrong: str, query: Query) -> Ite
 def _name_rows(keys: Sequence[str] | Sequence[Sequence[str]]) -> str:
     """A row's key, or the keys of several rows: `(3, 7)`, `(3) and (4)`."""
     if isinstance(keys[0], str):
-        return f"({', '.join(map(str, keys))})"
+        return f"({', '.join(str(value)[:_SHOWN_LENGTH] for value in keys)})"
     return " and ".join(_name_rows(key) for key in keys if not isinstance(key, str))

@@ -99,7 +99,13 @@ def plan_dedupe(
     with _explained_refusals(), connection.begin():
         connection.execute(sa.text("set transaction isolation level repeatable read"))
         _execute(connection, "ledger/prefer_catalog")
-        set_local(connection, row_security="off", timezone="UTC", **TEXT_FORM)
+        set_local(
+            connection,
+            row_security="off",
+            standard_conforming_strings="on",  # as expressions were read
+            timezone="UTC",
+            **TEXT_FORM,
+        )
         oversized, oversized_rows = _find_members(
             connection, members, expressions, order, keys, criteria.max_cluster
         )

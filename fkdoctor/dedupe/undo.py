@@ -196,13 +196,15 @@ def _refuse_conflicts(connection: Connection, undo: _Undo, batch_size: int) -> N
     batches = list(_batches(connection, undo.run_id, batch_size))
 
     def look(run: Row[Any]) -> None:
-        conflicts = [
-            what
-            for clusters in batches
-            for _, what in _find_conflicts(connection, undo, _merged(connection, undo, clusters))
-        ]
-        if conflicts:
-            raise _conflict(connection, undo, conflicts)
+        number, first = 0, []
+        for clusters in batches:
+            merged = _merged(connection, undo, clusters)
+            for _, what in _find_conflicts(connection, undo, merged):
+                number += 1
+                if number <= _SHOWN:
+                    first.append(what)
+        if number:
+            raise _conflict(connection, undo, first, number)
 
     run_batch(connection, undo.run_id, look, lock_timeout=undo.lock_timeout)
 
@@ -257,19 +259,21 @@ def _conflict_queries(schema: Schema, step: _Step) -> Iterator[tuple[Query, str]
             )
 
 
-def _conflict(connection: Connection, undo: _Undo, found: Sequence[str]) -> UndoConflict:
-    found = list(dict.fromkeys(found))
-    more = f"\nand {len(found) - _SHOWN} more." if len(found) > _SHOWN else ""
+def _conflict(
+    connection: Connection, undo: _Undo, first: Sequence[str], number: int
+) -> UndoConflict:
+    """The refusal that names the first of a number of conflicts."""
+    more = f"\nand {number - len(first)} more." if number > len(first) else ""
     later = execute_query(connection, "ledger/later_runs", run_id=undo.run_id).scalars().all()
-    first = (
+    before = (
         f"Run {later[0]} changed these tables after it: undo that one first, or undo"
         if later
         else "Undo"
     )
     return UndoConflict(
         f"Refused: rows were changed since run {undo.run_id}; nothing was undone.",
-        why="\n".join(found[:_SHOWN]) + more,
-        next=f"{first} all clusters but theirs: fkdoctor undo {undo.run_id} --partly",
+        why="\n".join(first) + more,
+        next=f"{before} all clusters but theirs: fkdoctor undo {undo.run_id} --partly",
     )
 
 
@@ -299,7 +303,8 @@ def _undo_batch(connection: Connection, undo: _Undo, clusters: Sequence[int]) ->
     for cluster, what in _find_conflicts(connection, undo, merged):
         conflicts.setdefault(cluster, what)
     if conflicts and not undo.partly:
-        raise _conflict(connection, undo, list(conflicts.values()))
+        first = tuple(conflicts.values())[:_SHOWN]
+        raise _conflict(connection, undo, first, len(conflicts))
     outcome = _Outcome(
         done=len(clusters), kept=tuple(conflicts), conflicts=tuple(conflicts.values())
     )

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Subquery
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.selectable import NamedFromClause
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ParseError, TokenError
 
 from fkdoctor.errors import ConfigError
 from fkdoctor.identifier import quote, split_qualified
@@ -29,7 +29,6 @@ TRACKING_PARAMETERS = (
 # with the other words of this kind.
 _NOT_COLUMNS = frozenset({"user", "current_role", "system_user"})
 
-
 _OF_MORE_THAN_A_ROW = (exp.Query, exp.UDTF, exp.Star, exp.Placeholder, exp.Parameter)
 
 
@@ -43,8 +42,13 @@ def parse_expression(table: Table, text: str) -> ColumnElement[Any]:
     select = f"SELECT (\n{text}\n)"  # lines of its own: it may end in a comment
     try:
         parsed = sqlglot.parse(select, read="postgres")
-    except (SqlglotError, RecursionError) as error:
-        raise _unusable(text, str(error).splitlines()[0]) from None
+    except ParseError as error:
+        said = error.errors[0]["description"] if error.errors else str(error)
+        raise _unusable(text, f"It cannot be read as SQL: {said}.") from None
+    except TokenError:
+        raise _unusable(text, "A string, name or comment in it does not end.") from None
+    except RecursionError:
+        raise _unusable(text, "It is nested too deeply.") from None
     tree = parsed[0] if len(parsed) == 1 else None
     if not isinstance(tree, exp.Select) or _filled(tree) != ["expressions"]:
         raise _unusable(text, "It is not one expression.")
@@ -109,10 +113,8 @@ def normalise_url(row: NamedFromClause, column: str) -> ColumnElement[str]:
     rest = _compute_once(sa.select(found.c.page, _drop_scheme(found.c.address).label("rest")))
     host = f.split_part(rest.c.rest, "/", 1).label("host")
     last = _compute_once(sa.select(rest.c.page, rest.c.rest, host))
-    path = f.rtrim(f.substr(last.c.rest, f.length(last.c.host) + 1), "/")
     normalised = (
-        _normalise_host(last.c.host)
-        .concat(path)
+        _normalise_address(last.c.rest, last.c.host)
         .concat(_normalise_query(last.c.page))
         .concat(_application_path(raw))
     )
@@ -127,21 +129,25 @@ def _compute_once(query: sa.Select[Any]) -> Subquery:
 def _drop_scheme(address: ColumnElement[str]) -> ColumnElement[str]:
     f = sa.func.pg_catalog
     return sa.case(
+        (f.starts_with(address, "https://"), f.right(address, -8)),
         (f.lower(f.left(address, 8)) == "https://", f.right(address, -8)),
         (f.lower(f.left(address, 7)) == "http://", f.right(address, -7)),
-        (f.left(address, 2) == "//", f.right(address, -2)),
+        (f.starts_with(address, "//"), f.right(address, -2)),
         else_=address,
     )
 
 
-def _normalise_host(host: ColumnElement[str]) -> ColumnElement[str]:
+def _normalise_address(rest: ColumnElement[str], host: ColumnElement[str]) -> ColumnElement[str]:
     f = sa.func.pg_catalog
     user = sa.func.coalesce(f.substring(host, "^.*@"), "")
     name = f.lower(f.regexp_replace(host, "^.*@", ""))
-    return sa.case(
-        (f.strpos(host, ":") + f.strpos(host, "@") == 0, f.lower(host)),
-        else_=user.concat(f.regexp_replace(name, ":(80|443)$", "")),
+    rebuilt = user.concat(f.regexp_replace(name, ":(80|443)$", "")).concat(
+        f.substr(rest, f.length(host) + 1)
     )
+    is_plain = sa.and_(f.lower(host) == host, f.strpos(host, ":") + f.strpos(host, "@") == 0)
+    # Nearly all are plain, and searching is cheaper than taking apart.
+    normalised = sa.case((is_plain, rest), else_=rebuilt)
+    return sa.case((rest.like("%/"), f.rtrim(normalised, "/")), else_=normalised)
 
 
 def _normalise_query(page: ColumnElement[str]) -> ColumnElement[str]:

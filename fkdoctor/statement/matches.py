@@ -127,21 +127,23 @@ def drop_oversized(members: MemberTable, max_size: int) -> Delete:
     return matches.delete().where(matches.c.size > max_size)
 
 
-def _count_references(members: MemberTable, key: ForeignKey) -> Subquery:
-    """How many rows reference each match by the key: `key_i` and `number`."""
+def _count_references(members: MemberTable, keys: Sequence[ForeignKey]) -> Subquery:
+    """How many rows reference each match that any does, by one of the keys: `key_i`, `number`."""
     matches = _matches(members)
     matched_key = members.values("member", members.key_columns, matches)
-    referencing = name_referencing(key)
-    pointed_at = members.values("member", key.referenced_columns, matches)
-    counted = (
-        sa.select(
-            *(value.label(f"key_{i}") for i, value in enumerate(matched_key)),
-            sa.func.count().label("number"),
-        )
-        .select_from(matches.join(referencing, references(key, pointed_at, referencing)))
-        .group_by(*matched_key)
-    )
-    return without_heirs(counted, referencing, key).subquery()
+    labels = [f"key_{i}" for i in range(members.key_width)]
+
+    def references_by(key: ForeignKey) -> Query:
+        referencing = name_referencing(key)
+        pointed_at = members.values("member", key.referenced_columns, matches)
+        found = sa.select(
+            *(value.label(label) for value, label in zip(matched_key, labels, strict=True))
+        ).select_from(matches.join(referencing, references(key, pointed_at, referencing)))
+        return without_heirs(found, referencing, key)
+
+    found = sa.union_all(*map(references_by, keys)).subquery("found")
+    columns = [found.c[label] for label in labels]
+    return sa.select(*columns, sa.func.count().label("number")).group_by(*columns).subquery()
 
 
 def insert_members(
@@ -208,11 +210,10 @@ def _candidates(
     matched_key = members.values("member", members.key_columns, matches)
     source = matches.join(rows, equal(_key_of(members, rows), matched_key))
     number: ColumnElement[Any] = sa.literal(0)
-    if any(ordering.expression is None for ordering in order):
-        for key in keys:
-            counted = _count_references(members, key)
-            source = source.outerjoin(counted, equal(_key_of(members, counted), matched_key))
-            number = number + sa.func.coalesce(counted.c.number, 0)
+    if keys and any(ordering.expression is None for ordering in order):
+        counted = _count_references(members, keys)
+        source = source.outerjoin(counted, equal(_key_of(members, counted), matched_key))
+        number = sa.func.coalesce(counted.c.number, 0)
     return (
         sa.select(
             matches.c.alike,

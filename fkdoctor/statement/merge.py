@@ -9,7 +9,7 @@ from sqlalchemy import Delete, FromClause, Insert, Update
 
 from fkdoctor.schema import ForeignKey, Table
 from fkdoctor.statement.journal import JOURNAL, REDIRECT, RUN, STEP, stored_columns
-from fkdoctor.statement.members import MemberTable, fingerprint_row, row_identity
+from fkdoctor.statement.members import MemberTable, fingerprint_row
 from fkdoctor.statement.parts import (
     Query,
     collated,
@@ -106,7 +106,7 @@ def repoint_and_record(members: MemberTable, key: ForeignKey, referencing: Table
     One row: how many references moved, and how many of them do not point at the survivor now. The
     old values come from the rows themselves: what the key calls equal need not be the same text.
     """
-    identity = row_identity(referencing)
+    identity = referencing.row_identity
     columns = [referencing.column(name) for name in key.referencing_columns]
     referenced = [members.column(name) for name in key.referenced_columns]
     old = make_table(referencing.name, {*identity, *key.referencing_columns}).alias("old")
@@ -194,6 +194,16 @@ def delete_and_record(members: MemberTable) -> Query:
         .cte("written")
     )
     return sa.select(sa.func.count()).select_from(gone).add_cte(written)
+
+
+def count_survivors(members: MemberTable) -> Query:
+    """How many survivors there are."""
+    return (
+        sa.select(sa.func.count())
+        .select_from(_member_rows(members))
+        .where(members.clause.c.is_survivor)
+        .with_hint(members.row, "ONLY", "postgresql")
+    )
 
 
 def record_redirects(members: MemberTable) -> Insert:

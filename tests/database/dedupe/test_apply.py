@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 from typing import Any
 
 import pytest
@@ -273,6 +273,11 @@ OBSTINATE = {
     "raises": ("recommendation", "before update", "raise 'not today';"),
     "keeps the duplicate": ("letter", "before delete", "return null;"),
     "forbids to delete": ("letter", "before delete", "raise 'never delete a letter';"),
+    "deletes the survivor": (
+        "letter",
+        "after delete",
+        "delete from letter where id = 1; return null;",
+    ),
     "hides the duplicate": (
         "letter",
         "before delete",
@@ -462,9 +467,9 @@ def test_a_plan_for_another_schema_is_refused(db: Database, name: str) -> None:
 
 
 def test_a_plan_for_another_database_is_refused(
-    db: Database, make_database: Any, ledger_template: str, tmp_path: Path
+    db: Database, make_database: Any, ledger_template: str
 ) -> None:
-    other = type(db)(make_database(ledger_template), tmp_path)
+    other = type(db)(make_database(ledger_template), db.folder)
     for database in (db, other):
         database.execute(SIMPLE)
     with pytest.raises(StalePlan, match="another database"):
@@ -580,3 +585,18 @@ def test_the_journal_tells_every_row_that_was_changed(db: Database) -> None:
         ("repoint", ["1"], {"letter_id": "2"}, {"letter_id": "1"}),
         ("delete", ["2"], {"id": "2", "same": "a", "note": "second"}, None),
     ]
+
+
+def test_a_plan_that_was_changed_to_name_a_row_twice_loses_nothing(db: Database) -> None:
+    db.execute("create table letter (id int primary key, same text)")
+    db.execute("insert into letter values (1, 'a'), (2, 'a')")
+    path = db.plan()
+    head, cluster = path.read_text().splitlines()
+    document = json.loads(cluster)
+    # The survivor itself, written otherwise.
+    document["duplicates"] = [["01", document["survivor"][-1]]]
+    path.write_text(head + "\n" + json.dumps(document) + "\n")
+    with pytest.raises(Blocked, match="other rows would go") as refused:
+        db.apply(path)
+    assert "names a row twice" in refused.value.why
+    assert db.execute("select count(*) from letter") == [(2,)]

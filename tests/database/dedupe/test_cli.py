@@ -130,6 +130,22 @@ def test_clusters_that_were_taken_out_are_counted(run: Run, db: Any, tmp_path: P
     assert count_letters(db) == 4
 
 
+def test_a_row_in_two_clusters_is_refused_before_anything_is_written(
+    run: Run, db: Any, tmp_path: Path
+) -> None:
+    run("dedupe", "letter", "--match", "url")
+    path = the_plan(tmp_path)
+    *lines, last = path.read_text().splitlines()
+    cluster = json.loads(last)
+    cluster["duplicates"].append(json.loads(lines[1])["survivor"])
+    path.write_text("\n".join([*lines, json.dumps(cluster)]))
+    done = run("dedupe", "--plan", str(path), "--yes", "--batch-size", "1")
+    assert (done.code, done.out) == (2, "")
+    assert "names row (2) twice.\nIt is in cluster 1 and in cluster 2.\n" in done.err
+    assert count_letters(db) == 5
+    assert db.execute("select count(*) from fkdoctor.run") == [(0,)]
+
+
 def test_json_is_the_only_thing_on_stdout(run: Run, db: Any, tmp_path: Path) -> None:
     planned = json.loads(run("dedupe", "letter", "--match", "url", "--format", "json").out)
     assert planned["run"] is None

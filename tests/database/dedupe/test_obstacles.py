@@ -370,6 +370,18 @@ HANDLED: dict[str, Case] = {
         alter table link add foreign key (a) references letter not valid""",
         "",
     ),
+    "a deferrable primary key": (
+        """create table letter (id int primary key deferrable initially deferred, same text);
+        insert into letter values (1, 'a'), (2, 'a')""",
+        "",
+    ),
+    "a key that is not enforced": (
+        LETTER
+        + """create table link (id int primary key, a int references letter not enforced);
+        insert into link values (1, 2), (2, 9)""",
+        "",
+        18,
+    ),
     "a disabled rule": (
         LINK
         + """create rule watch as on update to link do also select 1;
@@ -475,3 +487,30 @@ def test_views_and_temporary_tables_are_no_tables_to_merge(db: Any, tmp_path: Pa
         connection.commit()
         with pytest.raises(UnknownName):
             inspect_database(connection).resolve_table("letter")
+
+
+def test_what_a_role_may_not_see_is_never_passed_over(role: str, db: Any, tmp_path: Path) -> None:
+    build(db, {"plain": (LINK + "insert into link values (1, 2)", "")}, 12)
+    as_role = f"-c role={role}"
+
+    def refusal() -> str:
+        with pytest.raises(Blocked, match="does not show all that a plan needs") as refused:
+            next(make_plan(db, tmp_path, ["plain"], options=as_role))
+        assert not list(tmp_path.iterdir())
+        return refused.value.why
+
+    assert "permission denied for schema plain" in refusal()
+    db.execute(f"grant usage on schema plain to {role}")
+    assert "permission denied for table letter" in refusal()
+    db.execute(f"grant select (id, same) on plain.letter to {role}")
+    assert "permission denied for table letter" in refusal()
+    db.execute(f"grant select on plain.letter to {role}")
+    assert "permission denied for table link" in refusal()
+    db.execute(f"grant select on plain.link to {role}")
+    assert next(make_plan(db, tmp_path, ["plain"], options=as_role)).references == 1
+    for path in tmp_path.iterdir():
+        path.unlink()
+    db.execute("alter table plain.link enable row level security")
+    assert 'row-level security policy for table "link"' in refusal()
+    db.execute("alter table plain.letter enable row level security")
+    assert 'row-level security policy for table "letter"' in refusal()
