@@ -23,6 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
+import hypothesis
 import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
@@ -33,6 +34,10 @@ from fkdoctor.embedded import start_server
 from fkdoctor.embedded.binaries import find_client
 
 FILE_COPY = 150000
+
+# How long an example takes says more of the machine than of what is tested.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def test_only_words_that_some_version_has_are_taken_for_keywords(server: Cursor)
     assert known >= KEYWORDS
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(names | plain_names, min_size=1))
 def test_random_names_are_quoted_as_the_server_quotes_them(server: Cursor, some: list[str]) -> None:
     asked = _ask(server, "select n, quote_ident(n) from unnest(%s) as n", some)
@@ -59,7 +59,7 @@ def test_random_names_are_quoted_as_the_server_quotes_them(server: Cursor, some:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.from_regex(r"[A-Za-zÀ-ɏ가-힣_][A-Za-z0-9À-ɏ_$]*", fullmatch=True), min_size=1))
 def test_bare_names_are_folded_as_the_server_folds_them(server: Cursor, some: list[str]) -> None:
     # parse_ident reads a name as the SQL parser does.
@@ -67,7 +67,7 @@ def test_bare_names_are_folded_as_the_server_folds_them(server: Cursor, some: li
     assert [split_qualified(name) for name in some] == asked
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(names, min_size=1))
 def test_names_are_cut_where_the_server_cuts_them(server: Cursor, some: list[str]) -> None:
     asked = _ask(server, "select n::name::text from unnest(%s) as n", some)

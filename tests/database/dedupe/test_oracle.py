@@ -361,7 +361,6 @@ class Engine:
 
 
 @settings(
-    deadline=None,
     max_examples=int(os.environ.get("FKDOCTOR_EXAMPLES", "50")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

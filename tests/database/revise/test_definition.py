@@ -90,7 +90,7 @@ def _add_key(server: Cursor, definition: str) -> str:
     return str(found[0])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_postgresql_reads_back_what_we_write(
     server: Cursor, major: int, data: st.DataObject
