@@ -135,9 +135,7 @@ url = st.builds(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(urls=st.lists(url, min_size=20, max_size=60))
 def test_agrees_with_the_standard_library(normalise: Normalise, urls: list[str]) -> None:
     assert normalise(urls) == [say_what_stays(url) for url in urls]
