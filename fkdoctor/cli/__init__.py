@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import traceback
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import click
@@ -65,6 +66,13 @@ class _LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and (near := get_close_matches(args[0], _COMMANDS)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean: fkdoctor {near[0]}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

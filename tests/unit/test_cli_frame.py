@@ -89,7 +89,8 @@ def test_the_version_is_one_line_on_stdout() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["audt"], "No such command 'audt'"),
+        (["audt"], "No such command 'audt'. Did you mean: fkdoctor audit"),
+        (["xyz"], "No such command 'xyz'"),
         (["--wrong"], "No such option '--wrong'"),
         (["audit", "--wrong"], "No such option '--wrong'"),
         (["audit", "--format", "yaml"], "'yaml' is not one of"),
