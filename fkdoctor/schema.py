@@ -11,6 +11,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
 from enum import Enum
 from functools import cached_property
 
@@ -71,7 +72,10 @@ class TriggerState(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column. `base_type` is the type under all domains, without a length."""
+    """A column. `base_type` is the type under all domains, without a length.
+
+    `highest` is the highest number that the last ANALYZE saw, where keys reference it.
+    """
 
     name: str
     type: str
@@ -83,6 +87,7 @@ class Column:
     default: str | None
     generated: bool
     identity: bool
+    highest: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +159,10 @@ class Constraint:
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """A trigger somebody wrote (not one of PostgreSQL's own for foreign keys)."""
+    """A trigger somebody wrote (not one of PostgreSQL's own for foreign keys).
+
+    `columns` are those of UPDATE OF, () for any; `conditional` is whether it has a WHEN.
+    """
 
     name: str
     function: str
@@ -162,21 +170,53 @@ class Trigger:
     events: tuple[str, ...]
     for_each_row: bool
     state: TriggerState
+    columns: tuple[str, ...] = ()
+    conditional: bool = False
+
+    @property
+    def acting(self) -> bool:
+        """Whether it fires in an ordinary session."""
+        return self.state in (TriggerState.ORIGIN, TriggerState.ALWAYS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerFunction:
+    """A function that a trigger calls; `name` is qualified as in Trigger."""
+
+    name: str
+    language: str
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewriteRule:
-    """A rule on the table; `instead` replaces the statement."""
+    """A rule on the table; `instead` replaces the statement.
+
+    `conditional` is whether it has a WHERE, `same_command` whether it does what the statement does,
+    such as another DELETE, in its place.
+    """
 
     name: str
     event: str
     instead: bool
     state: TriggerState
+    conditional: bool = False
+    same_command: bool = False
+
+    @property
+    def acting(self) -> bool:
+        """Whether it replaces or adds to statements in an ordinary session."""
+        return self.state in (TriggerState.ORIGIN, TriggerState.ALWAYS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table with all that hangs on it. `row_estimate` is None where it was never analysed."""
+    """A table with all that hangs on it. `row_estimate` is None where it was never analysed.
+
+    `owner_lacks` are the rights (USAGE is on the schema) that its own owner does not have,
+    `owner_unbound` is whether row security never binds the owner, even where it is forced, and
+    `subscriptions` are those that write into the table.
+    """
 
     name: TableName
     kind: TableKind
@@ -197,6 +237,10 @@ class Table:
     constraints: tuple[Constraint, ...]
     triggers: tuple[Trigger, ...]
     rules: tuple[RewriteRule, ...]
+    partition_bound: str | None = None
+    owner_lacks: tuple[str, ...] = ()
+    owner_unbound: bool = True
+    subscriptions: tuple[str, ...] = ()
 
     @cached_property
     def _columns_by_name(self) -> Mapping[str, Column]:
@@ -281,7 +325,8 @@ class ForeignKey:
     """A foreign key as it was written; the copies for partitions are in `clones`.
 
     `triggers` are in firing order. `definition` is pg_get_constraintdef with an empty search_path,
-    so every name in it is qualified.
+    so every name in it is qualified. `written_at` is when a key that is not validated came to be as
+    it is, if the server knows.
     """
 
     oid: int
@@ -304,6 +349,7 @@ class ForeignKey:
     clones: tuple[KeyClone, ...]
     comment: str | None
     definition: str
+    written_at: datetime | None = None
 
     @property
     def label(self) -> str:
@@ -367,10 +413,15 @@ class Schema:
     views: frozenset[TableName]
     unread: tuple[Unread, ...]
     replica_settings: tuple[ReplicaSetting, ...] = ()
+    trigger_functions: tuple[TriggerFunction, ...] = ()
 
     @cached_property
     def _tables_by_name(self) -> Mapping[TableName, Table]:
         return {table.name: table for table in self.tables}
+
+    @cached_property
+    def _trigger_functions_by_name(self) -> Mapping[str, TriggerFunction]:
+        return {function.name: function for function in self.trigger_functions}
 
     @cached_property
     def _keys_to(self) -> Mapping[TableName, tuple[ForeignKey, ...]]:
@@ -405,6 +456,10 @@ class Schema:
             return self._tables_by_name[name]
         except KeyError:
             raise self._unknown(str(name), self._tables_by_name) from None
+
+    def trigger_function(self, trigger: Trigger) -> TriggerFunction | None:
+        """The function that the trigger calls; None where it could not be read."""
+        return self._trigger_functions_by_name.get(trigger.function)
 
     def has_table(self, name: TableName) -> bool:
         """Whether there is a table of that name."""
@@ -510,7 +565,20 @@ class Schema:
         return digest.hexdigest()[:16]
 
 
-_VOLATILE = frozenset({"oid", "row_estimate", "size_bytes", "readable", "comment"})
+_VOLATILE = frozenset(
+    {
+        "comment",
+        "highest",
+        "oid",
+        "owner_lacks",
+        "owner_unbound",
+        "readable",
+        "row_estimate",
+        "size_bytes",
+        "subscriptions",
+        "written_at",
+    }
+)
 
 
 def _structure(value: object) -> object:
