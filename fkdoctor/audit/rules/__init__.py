@@ -5,12 +5,21 @@ written by `python -m fkdoctor.render.rules docs/rules`.
 """
 
 from fkdoctor.audit.finding import Rule
-from fkdoctor.audit.rules import actions, cycles, duplicates, enforcement, indexes, types
+from fkdoctor.audit.rules import (
+    actions,
+    conflicts,
+    cycles,
+    duplicates,
+    enforcement,
+    indexes,
+    types,
+)
 
 RULES: tuple[Rule, ...] = tuple(
     sorted(
         (
             *actions.RULES,
+            *conflicts.RULES,
             *cycles.RULES,
             *duplicates.RULES,
             *enforcement.RULES,

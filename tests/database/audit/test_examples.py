@@ -17,7 +17,19 @@ from fkdoctor.schema import Schema
 
 NEEDS_SUPERUSER = {"FK005", "FK006", "FK007"}
 NEEDS_ICU = {"FK016"}
-PASTABLE = {"FK001", "FK002", "FK003", "FK004", "FK005", "FK006", "FK007", "FK011", "FK017"}
+PASTABLE = {
+    "FK001",
+    "FK002",
+    "FK003",
+    "FK004",
+    "FK005",
+    "FK006",
+    "FK007",
+    "FK011",
+    "FK017",
+    "FK020",
+    "FK021",
+}
 
 
 def run(url: str, sql: str) -> None:
