@@ -106,6 +106,11 @@ def drop(key: ForeignKey) -> str:
     return alter_table(key.referencing, f"DROP CONSTRAINT {quote(key.name)}")
 
 
+def drop_rule(table: TableName, rule: str) -> str:
+    """The statement that drops the rewrite rule."""
+    return f"DROP RULE {quote(rule)} ON {table};"
+
+
 def recheck(schema: Schema, key: ForeignKey) -> str:
     """The statements that check a key's rows although PostgreSQL takes it for valid.
 

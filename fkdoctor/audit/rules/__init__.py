@@ -12,6 +12,7 @@ from fkdoctor.audit.rules import (
     duplicates,
     enforcement,
     indexes,
+    interference,
     types,
 )
 
@@ -24,6 +25,7 @@ RULES: tuple[Rule, ...] = tuple(
             *duplicates.RULES,
             *enforcement.RULES,
             *indexes.RULES,
+            *interference.RULES,
             *types.RULES,
         ),
         key=lambda rule: rule.id,

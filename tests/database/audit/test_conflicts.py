@@ -229,7 +229,7 @@ def test_near_misses_are_no_conflict(lab: Any) -> None:
             " foreign key (a, b) references up on delete set null,"
             " foreign key (b) references up (y) on delete restrict)",
             "back_to_the_top": "create table up (id int primary key, main int);"
-            "create table down (id int primary key, a int not null references up on delete cascade);"
+            "create table down (id int primary key, a int references up on delete cascade);"
             "alter table up add foreign key (main) references down on delete restrict",
             "other_tables": UP + "create table other (id int primary key);"
             "create table down (a int references up on delete cascade,"
