@@ -38,6 +38,11 @@ class Behaviour:
         return Return.NULL in self.returns and self.returns <= {Return.NULL, Return.ERROR}
 
     @property
+    def always_fails(self) -> bool:
+        """Whether every way ends in an error."""
+        return self.returns == {Return.ERROR}
+
+    @property
     def may_skip(self) -> bool:
         """Whether some way returns NULL."""
         return Return.NULL in self.returns
@@ -50,9 +55,11 @@ DEPTH = 2
 
 
 @lru_cache(maxsize=1024)
-def read_trigger_function(source: str, event: str) -> Behaviour:
-    """What the function does as a BEFORE trigger for each row on `event`: DELETE or UPDATE."""
-    facts = {"tg_op": event, "tg_when": "BEFORE", "tg_level": "ROW"}
+def read_trigger_function(
+    source: str, event: str, *, timing: str = "BEFORE", level: str = "ROW"
+) -> Behaviour:
+    """What the function does as a trigger on `event`: DELETE or UPDATE."""
+    facts = {"tg_op": event, "tg_when": timing, "tg_level": level}
     try:
         statements = _Reader(_tokens(source)).read_function()
     except _Unreadable:

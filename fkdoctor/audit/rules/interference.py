@@ -116,6 +116,38 @@ def _replace(schema: Schema, key: ForeignKey, event: Event, rule: RewriteRule) -
     )
 
 
+def find_refusing_triggers(schema: Schema) -> Iterator[Evidence]:
+    """The keys whose action meets a trigger that refuses every such change."""
+    for key in schema.foreign_keys:
+        told: dict[str, Severity] = {}
+        for event, command, columns in _commands(key):
+            for table, trigger in _triggers(schema, key, command, columns):
+                if _refuses(schema, trigger, command):
+                    told[
+                        f"ON {event.name} {event.action(key).sql} is a {command} in {table}, "
+                        f"where trigger {quote(trigger.name)} raises an error"
+                        + (" where its WHEN holds" if trigger.conditional else "")
+                        + ("" if trigger.for_each_row else ", be there such rows or not")
+                    ] = Severity.WARNING if trigger.conditional else Severity.ERROR
+        if told:
+            yield Evidence(
+                subject=key.label,
+                detail=f"{'; '.join(told)}.",
+                keys=(key,),
+                severity=max(told.values()),
+            )
+
+
+def _refuses(schema: Schema, trigger: Trigger, command: str) -> bool:
+    function = schema.trigger_function(trigger)
+    if function is None or function.language != "plpgsql":
+        return False
+    level = "ROW" if trigger.for_each_row else "STATEMENT"
+    return read_trigger_function(
+        function.source, command, timing=trigger.timing, level=level
+    ).always_fails
+
+
 def find_fired_triggers(schema: Schema) -> Iterator[Evidence]:
     """The keys whose CASCADE fires triggers that somebody wrote for a DELETE."""
     for key in schema.foreign_keys:
@@ -127,6 +159,7 @@ def find_fired_triggers(schema: Schema) -> Iterator[Evidence]:
             f"{trigger.function}())": None
             for _, trigger in _triggers(schema, key, "DELETE", ())
             if _swallow(schema, trigger, "DELETE", ()) is None
+            and not _refuses(schema, trigger, "DELETE")
         }
         if fired:
             yield Evidence(
@@ -219,12 +252,32 @@ RULES = (
         id="FK025",
         name="triggers-under-cascade",
         severity=Severity.INFO,
-        condition="CASCADE deletes rows of a table that has triggers on DELETE.",
+        condition=(
+            "CASCADE deletes rows of a table that has triggers on DELETE, which neither swallow "
+            "the row nor refuse every DELETE."
+        ),
         effect=(
             "They fire for each row that goes along, inside the DELETE of the referenced row and "
             "as the owner of the table: what they cost or refuse, that DELETE costs or refuses."
         ),
         remedy="Know what they do before deleting many rows; fkdoctor changes nothing about them.",
         check=find_fired_triggers,
+    ),
+    Rule(
+        id="FK026",
+        name="refused-action",
+        severity=Severity.ERROR,
+        condition=(
+            "The key changes or deletes referencing rows, and a trigger there raises an error on "
+            "every such command, as tables do that only grow. A warning where it has a WHEN. "
+            "Functions in PL/pgSQL are read; others are not."
+        ),
+        effect=(
+            "A row that is referenced can't be deleted: the error is that of the trigger. A "
+            "trigger for each statement also fires where no row is referenced, and then no row of "
+            "the referenced table can be deleted at all."
+        ),
+        remedy="Say what is meant: RESTRICT, which refuses with the name of the key.",
+        check=find_refusing_triggers,
     ),
 )

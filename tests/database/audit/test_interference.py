@@ -199,3 +199,36 @@ def test_a_trigger_that_swallows_is_told_once(lab: Any) -> None:
 
     assert lab.found("FK025") == {}
     assert set(lab.found("FK023")) == {"swallowed"}
+
+
+def test_an_action_is_refused_exactly_where_a_trigger_always_raises(lab: Any) -> None:
+    down = "create table down (a int references up on delete {}, d boolean);"
+    row = "insert into down values (1, true);"
+    refuse = function("raise exception 'no';")
+    sometimes = function("if old.d is null then raise exception 'no'; end if; return old;")
+    for_inserts = function("if tg_op = 'INSERT' then raise exception 'no'; end if; return null;")
+    after = "create trigger t after {} on down for each row execute function f();"
+    cases = lab.prepare(
+        {
+            "cascade": UP + down.format("cascade") + row + refuse + trigger("delete"),
+            "after": UP + down.format("cascade") + row + refuse + after.format("delete"),
+            "other_event": UP + down.format("cascade") + row + refuse + trigger("update"),
+            "set_null": UP + down.format("set null") + row + refuse + trigger("update"),
+            "set_null_of": UP + down.format("set null") + row + refuse + trigger("update of d"),
+            "set_null_delete": UP + down.format("set null") + row + refuse + trigger("delete"),
+            "sometimes": UP + down.format("cascade") + row + sometimes + trigger("delete"),
+            "inserts": UP + down.format("cascade") + for_inserts + after.format("insert or delete"),
+            "statement": UP
+            + down.format("cascade")
+            + refuse
+            + trigger("delete", "for each statement"),
+            "row_but_none": UP + down.format("cascade") + refuse + trigger("delete"),
+        }
+    )
+    failing = {case for case in cases if lab.refuses(case, DELETE)}
+    found = lab.found("FK026")
+
+    assert set(found) - {"row_but_none"} == failing
+    assert failing == {"cascade", "after", "set_null", "statement"}
+    assert "be there such rows or not" in found["statement"].detail
+    assert set(lab.found("FK025")) == {"sometimes", "inserts"}
