@@ -13,6 +13,7 @@ from fkdoctor.audit.rules import (
     enforcement,
     indexes,
     interference,
+    reach,
     types,
 )
 
@@ -26,6 +27,7 @@ RULES: tuple[Rule, ...] = tuple(
             *enforcement.RULES,
             *indexes.RULES,
             *interference.RULES,
+            *reach.RULES,
             *types.RULES,
         ),
         key=lambda rule: rule.id,
