@@ -213,8 +213,7 @@ class RewriteRule:
 class Table:
     """A table with all that hangs on it. `row_estimate` is None where it was never analysed.
 
-    `owner_lacks` are the rights (USAGE is on the schema) that its own owner does not have,
-    `owner_unbound` is whether row security never binds the owner, even where it is forced, and
+    `owner_lacks` are the rights (USAGE is on the schema) that its own owner does not have, and
     `subscriptions` are those that write into the table.
     """
 
@@ -239,7 +238,6 @@ class Table:
     rules: tuple[RewriteRule, ...]
     partition_bound: str | None = None
     owner_lacks: tuple[str, ...] = ()
-    owner_unbound: bool = True
     subscriptions: tuple[str, ...] = ()
 
     @cached_property
@@ -376,6 +374,36 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogicalReference:
+    """A reference that fkdoctor.toml declares and PostgreSQL does not know.
+
+    `elements` is whether the column is an array, each element of which references a row;
+    `condition` is SQL on the referencing row, where only some rows reference that table.
+    """
+
+    referencing: TableName
+    referencing_column: str
+    referenced: TableName
+    referenced_column: str
+    elements: bool = False
+    condition: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Where it comes from: `mlops.user_interactions.letter_id`."""
+        return f"{self.referencing}.{quote(self.referencing_column)}"
+
+    @property
+    def arrow(self) -> str:
+        """What points where: `letter_id → mlops.cover_letter_samples(id)`."""
+        brackets = "[]" if self.elements else ""
+        return (
+            f"{quote(self.referencing_column)}{brackets} → "
+            f"{self.referenced}({quote(self.referenced_column)})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unread:
     """Something the role could not read, and why: a report is silent about it."""
 
@@ -403,7 +431,10 @@ class ReplicaSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """One consistent look at a database: every table and every foreign key outside the catalogs."""
+    """One consistent look at a database: every table and every foreign key outside the catalogs.
+
+    `references` and `soft_delete_column` are what fkdoctor.toml says about it.
+    """
 
     database: str
     server_version: int
@@ -414,6 +445,8 @@ class Schema:
     unread: tuple[Unread, ...]
     replica_settings: tuple[ReplicaSetting, ...] = ()
     trigger_functions: tuple[TriggerFunction, ...] = ()
+    references: tuple[LogicalReference, ...] = ()
+    soft_delete_column: str = "deleted_at"
 
     @cached_property
     def _tables_by_name(self) -> Mapping[TableName, Table]:
@@ -571,7 +604,6 @@ _VOLATILE = frozenset(
         "highest",
         "oid",
         "owner_lacks",
-        "owner_unbound",
         "readable",
         "row_estimate",
         "size_bytes",

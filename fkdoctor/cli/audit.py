@@ -13,6 +13,7 @@ from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.config import FILE_NAME, SEVERITIES
 from fkdoctor.errors import ConfigError
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.logical import declare
 from fkdoctor.render import markdown, text
 from fkdoctor.render.document import report_as_json
 from fkdoctor.render.sarif import report_as_sarif
@@ -72,6 +73,7 @@ def audit(
         schema = inspect_database(
             session.connection, statement_timeout=config.database.statement_timeout
         )
+    schema = declare(schema, config)
     default = () if schemas or tables else config.database.schemas
     report = make_report(
         schema,

@@ -112,7 +112,6 @@ def assemble_schema(catalog: Catalog, present: Collection[int] | None = None) ->
                 rules=rules.get(row.oid, ()),
                 partition_bound=row.partition_bound,
                 owner_lacks=tuple(owners[row.oid].lacks) if row.oid in owners else (),
-                owner_unbound=owners[row.oid].unbound if row.oid in owners else True,
                 subscriptions=subscriptions.get(row.oid, ()),
             )
         )

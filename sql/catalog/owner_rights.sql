@@ -1,6 +1,6 @@
 -- What may the owner of a table not do with it?
 -- A row per table whose owner is no superuser: table oid, the rights that the owner lacks (USAGE is
--- on the schema; a right on one column counts), whether row security never binds the owner.
+-- on the schema; a right on one column counts).
 select
     cast(c.oid as bigint) as table_oid,
     pg_catalog.array_remove(array[
@@ -12,8 +12,7 @@ select
             then 'UPDATE' end,
         case when not pg_catalog.has_table_privilege(c.relowner, c.oid, 'DELETE')
             then 'DELETE' end
-    ], null) as lacks,
-    r.rolbypassrls as unbound
+    ], null) as lacks
 from pg_catalog.pg_class as c
 join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
 join pg_catalog.pg_roles as r on r.oid = c.relowner

@@ -12,9 +12,15 @@ from fkdoctor.audit.rules import (
     duplicates,
     enforcement,
     indexes,
+    inheritance,
     interference,
+    nulls,
     reach,
+    rights,
+    shape,
+    soft_delete,
     types,
+    undeclared,
 )
 
 RULES: tuple[Rule, ...] = tuple(
@@ -26,9 +32,15 @@ RULES: tuple[Rule, ...] = tuple(
             *duplicates.RULES,
             *enforcement.RULES,
             *indexes.RULES,
+            *inheritance.RULES,
             *interference.RULES,
+            *nulls.RULES,
             *reach.RULES,
+            *rights.RULES,
+            *shape.RULES,
+            *soft_delete.RULES,
             *types.RULES,
+            *undeclared.RULES,
         ),
         key=lambda rule: rule.id,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg2
@@ -15,7 +16,7 @@ from fkdoctor.identifier import quote
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.schema import Schema
 
-NEEDS_SUPERUSER = {"FK005", "FK006", "FK007"}
+NEEDS_SUPERUSER = {"FK005", "FK006", "FK007", "FK035", "FK037", "FK044"}
 NEEDS_ICU = {"FK016"}
 PASTABLE = {
     "FK001",
@@ -29,6 +30,14 @@ PASTABLE = {
     "FK017",
     "FK020",
     "FK021",
+    "FK033",
+    "FK035",
+    "FK038",
+    "FK042",
+    "FK043",
+    "FK044",
+    "FK045",
+    "FK048",
 }
 
 
@@ -55,7 +64,7 @@ def found(url: str) -> tuple[Finding, ...]:
 
 
 @pytest.fixture
-def example_url(rule: Rule, database_url: str, has_icu: bool) -> str:
+def example_url(rule: Rule, database_url: str, has_icu: bool) -> Iterator[str]:
     """An empty database, if the rule can speak on this server."""
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         major = connection.server_version // 10000
@@ -67,7 +76,9 @@ def example_url(rule: Rule, database_url: str, has_icu: bool) -> str:
                 pytest.skip("the example needs a superuser")
     if rule.id in NEEDS_ICU and not has_icu:
         pytest.skip("the server is built without ICU")
-    return database_url
+    yield database_url
+    if rule.id == "FK037":  # A database with a subscription can't be dropped.
+        run(database_url, "drop subscription example_feed")
 
 
 def in_database(keys: frozenset[str], url: str) -> list[str]:
