@@ -52,6 +52,18 @@ class DedupeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceConfig:
+    """A reference that no foreign key declares: `source` and `target` are `schema.table.column`.
+
+    A `source` that ends in `[]` is an array; `where` is SQL on the referencing row.
+    """
+
+    source: str
+    target: str
+    where: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The whole file; `path` is None where there is none and all is default."""
 
@@ -60,6 +72,7 @@ class Config:
     audit: AuditConfig = AuditConfig()
     soft_delete_column: str = "deleted_at"
     dedupe: Mapping[str, DedupeConfig] = field(default_factory=dict)
+    references: tuple[ReferenceConfig, ...] = ()
 
 
 def find_config(start: Path) -> Path | None:
@@ -111,6 +124,7 @@ def _read_config(top: _Section, path: Path) -> Config:
         ),
         soft_delete_column=soft_delete.text("column") or "deleted_at",
         dedupe={name: _read_dedupe(dedupe.section(name), name) for name in dedupe.names()},
+        references=tuple(_read_reference(section) for section in top.sections("reference")),
     )
     for section in (database, audit, soft_delete, dedupe, top):
         section.finish()
@@ -120,6 +134,16 @@ def _read_config(top: _Section, path: Path) -> Config:
 def _read_dedupe(section: _Section, table: str) -> DedupeConfig:
     config = DedupeConfig(
         table=table, match=section.texts("match"), survivor=section.texts("survivor")
+    )
+    section.finish()
+    return config
+
+
+def _read_reference(section: _Section) -> ReferenceConfig:
+    config = ReferenceConfig(
+        source=section.needed_text("from"),
+        target=section.needed_text("to"),
+        where=section.text("where"),
     )
     section.finish()
     return config
@@ -168,6 +192,25 @@ class _Section:
         if not isinstance(value, dict):
             raise self._wrong(key, f"a section, [{self._below(key)}]")
         return _Section(self._path, self._below(key), value)
+
+    def sections(self, key: str) -> tuple[_Section, ...]:
+        """Those written [[key]], in order."""
+        values = self._get(key)
+        if values is None:
+            values = []
+        if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+            raise self._wrong(key, f"a section for each, [[{self._below(key)}]]")
+        return tuple(_Section(self._path, self._below(key), one) for one in values)
+
+    def needed_text(self, key: str) -> str:
+        value = self.text(key)
+        if value is None:
+            raise ConfigError(
+                f"{self._path}: a [[{self._name}]] has no {key}.",
+                why="It can't be guessed.",
+                next=f'Write, for example: {key} = "schema.table.column".',
+            )
+        return value
 
     def text(self, key: str) -> str | None:
         return self._text(key, "text in quotes")

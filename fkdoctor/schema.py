@@ -11,6 +11,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
 from enum import Enum
 from functools import cached_property
 
@@ -71,7 +72,10 @@ class TriggerState(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column. `base_type` is the type under all domains, without a length."""
+    """A column. `base_type` is the type under all domains, without a length.
+
+    `highest` is the highest number that the last ANALYZE saw, where keys reference it.
+    """
 
     name: str
     type: str
@@ -83,6 +87,7 @@ class Column:
     default: str | None
     generated: bool
     identity: bool
+    highest: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +159,10 @@ class Constraint:
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """A trigger somebody wrote (not one of PostgreSQL's own for foreign keys)."""
+    """A trigger somebody wrote (not one of PostgreSQL's own for foreign keys).
+
+    `columns` are those of UPDATE OF, () for any; `conditional` is whether it has a WHEN.
+    """
 
     name: str
     function: str
@@ -162,21 +170,52 @@ class Trigger:
     events: tuple[str, ...]
     for_each_row: bool
     state: TriggerState
+    columns: tuple[str, ...] = ()
+    conditional: bool = False
+
+    @property
+    def acting(self) -> bool:
+        """Whether it fires in an ordinary session."""
+        return self.state in (TriggerState.ORIGIN, TriggerState.ALWAYS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerFunction:
+    """A function that a trigger calls; `name` is qualified as in Trigger."""
+
+    name: str
+    language: str
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewriteRule:
-    """A rule on the table; `instead` replaces the statement."""
+    """A rule on the table; `instead` replaces the statement.
+
+    `conditional` is whether it has a WHERE, `same_command` whether it does what the statement does,
+    such as another DELETE, in its place.
+    """
 
     name: str
     event: str
     instead: bool
     state: TriggerState
+    conditional: bool = False
+    same_command: bool = False
+
+    @property
+    def acting(self) -> bool:
+        """Whether it replaces or adds to statements in an ordinary session."""
+        return self.state in (TriggerState.ORIGIN, TriggerState.ALWAYS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table with all that hangs on it. `row_estimate` is None where it was never analysed."""
+    """A table with all that hangs on it. `row_estimate` is None where it was never analysed.
+
+    `owner_lacks` are the rights (USAGE is on the schema) that its own owner does not have, and
+    `subscriptions` are those that write into the table.
+    """
 
     name: TableName
     kind: TableKind
@@ -197,6 +236,9 @@ class Table:
     constraints: tuple[Constraint, ...]
     triggers: tuple[Trigger, ...]
     rules: tuple[RewriteRule, ...]
+    partition_bound: str | None = None
+    owner_lacks: tuple[str, ...] = ()
+    subscriptions: tuple[str, ...] = ()
 
     @cached_property
     def _columns_by_name(self) -> Mapping[str, Column]:
@@ -281,7 +323,8 @@ class ForeignKey:
     """A foreign key as it was written; the copies for partitions are in `clones`.
 
     `triggers` are in firing order. `definition` is pg_get_constraintdef with an empty search_path,
-    so every name in it is qualified.
+    so every name in it is qualified. `written_at` is when a key that is not validated came to be as
+    it is, if the server knows.
     """
 
     oid: int
@@ -304,6 +347,7 @@ class ForeignKey:
     clones: tuple[KeyClone, ...]
     comment: str | None
     definition: str
+    written_at: datetime | None = None
 
     @property
     def label(self) -> str:
@@ -327,6 +371,36 @@ class ForeignKey:
     def written_columns(self) -> tuple[str, ...]:
         """The columns that ON DELETE SET NULL or SET DEFAULT writes."""
         return self.set_columns or self.referencing_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogicalReference:
+    """A reference that fkdoctor.toml declares and PostgreSQL does not know.
+
+    `elements` is whether the column is an array, each element of which references a row;
+    `condition` is SQL on the referencing row, where only some rows reference that table.
+    """
+
+    referencing: TableName
+    referencing_column: str
+    referenced: TableName
+    referenced_column: str
+    elements: bool = False
+    condition: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Where it comes from: `mlops.user_interactions.letter_id`."""
+        return f"{self.referencing}.{quote(self.referencing_column)}"
+
+    @property
+    def arrow(self) -> str:
+        """What points where: `letter_id → mlops.cover_letter_samples(id)`."""
+        brackets = "[]" if self.elements else ""
+        return (
+            f"{quote(self.referencing_column)}{brackets} → "
+            f"{self.referenced}({quote(self.referenced_column)})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,7 +431,10 @@ class ReplicaSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """One consistent look at a database: every table and every foreign key outside the catalogs."""
+    """One consistent look at a database: every table and every foreign key outside the catalogs.
+
+    `references` and `soft_delete_column` are what fkdoctor.toml says about it.
+    """
 
     database: str
     server_version: int
@@ -367,10 +444,17 @@ class Schema:
     views: frozenset[TableName]
     unread: tuple[Unread, ...]
     replica_settings: tuple[ReplicaSetting, ...] = ()
+    trigger_functions: tuple[TriggerFunction, ...] = ()
+    references: tuple[LogicalReference, ...] = ()
+    soft_delete_column: str = "deleted_at"
 
     @cached_property
     def _tables_by_name(self) -> Mapping[TableName, Table]:
         return {table.name: table for table in self.tables}
+
+    @cached_property
+    def _trigger_functions_by_name(self) -> Mapping[str, TriggerFunction]:
+        return {function.name: function for function in self.trigger_functions}
 
     @cached_property
     def _keys_to(self) -> Mapping[TableName, tuple[ForeignKey, ...]]:
@@ -405,6 +489,10 @@ class Schema:
             return self._tables_by_name[name]
         except KeyError:
             raise self._unknown(str(name), self._tables_by_name) from None
+
+    def trigger_function(self, trigger: Trigger) -> TriggerFunction | None:
+        """The function that the trigger calls; None where it could not be read."""
+        return self._trigger_functions_by_name.get(trigger.function)
 
     def has_table(self, name: TableName) -> bool:
         """Whether there is a table of that name."""
@@ -510,7 +598,19 @@ class Schema:
         return digest.hexdigest()[:16]
 
 
-_VOLATILE = frozenset({"oid", "row_estimate", "size_bytes", "readable", "comment"})
+_VOLATILE = frozenset(
+    {
+        "comment",
+        "highest",
+        "oid",
+        "owner_lacks",
+        "readable",
+        "row_estimate",
+        "size_bytes",
+        "subscriptions",
+        "written_at",
+    }
+)
 
 
 def _structure(value: object) -> object:

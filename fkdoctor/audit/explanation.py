@@ -1,6 +1,7 @@
 """A rule with its two examples: SQL that it finds fault with, and the same done well.
 
-They lie in examples/<id>/ and are run by the tests. The first lines of bad.sql name what is found.
+They lie in examples/<id>/ and are run by the tests. Their first lines name what is found: of the
+rule itself only in bad.sql, of others where that can't be helped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fkdoctor.errors import UnknownName
 
 _EXAMPLES = Path(__file__).parent / "examples"
 _FINDS = "-- Finds "
+_ALSO_FINDS = "-- Also finds "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +29,27 @@ class Explanation:
     good: str
 
     @property
-    def expected(self) -> tuple[str, ...]:
-        """The subjects that are found in `bad`, as its first lines name them."""
-        return tuple(
-            line.removeprefix(_FINDS) for line in self.bad.splitlines() if line.startswith(_FINDS)
-        )
+    def found_in_bad(self) -> frozenset[str]:
+        """The keys of the findings in `bad`, as its first lines name them."""
+        return self._found_in(self.bad)
+
+    @property
+    def found_in_good(self) -> frozenset[str]:
+        """The keys of the findings in `good`: other rules', if any."""
+        return self._found_in(self.good)
+
+    def _found_in(self, example: str) -> frozenset[str]:
+        own = [
+            f"{self.rule.id}:{line.removeprefix(_FINDS)}"
+            for line in example.splitlines()
+            if line.startswith(_FINDS)
+        ]
+        others = [
+            line.removeprefix(_ALSO_FINDS)
+            for line in example.splitlines()
+            if line.startswith(_ALSO_FINDS)
+        ]
+        return frozenset((*own, *others))
 
 
 def explain_rule(rule_id: str, rules: Iterable[Rule] = RULES) -> Explanation:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from fkdoctor.schema import ForeignKey, Schema
+from fkdoctor.schema import ForeignKey, Schema, TableName
 
 
 class Severity(IntEnum):
@@ -28,23 +28,29 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a rule saw: the thing it is about, in words with names, and SQL to paste if any.
+    """What a rule saw: the thing it is about, in words with names, and what to paste if any.
 
-    `keys` are the foreign keys concerned, the subject's own first; none where it is the database's.
+    `keys` are the foreign keys concerned, the subject's own first; `tables` those that are
+    concerned without a key; both are empty where it is the database's. `sql` is for the database,
+    `toml` for fkdoctor.toml. `severity` is given where this one is graver or lighter than its rule.
     """
 
     subject: str
     detail: str
     keys: tuple[ForeignKey, ...] = ()
+    tables: tuple[TableName, ...] = ()
     sql: str | None = None
+    toml: str | None = None
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """A way in which a foreign key can hurt. `check` finds it in a Schema, and does nothing else.
 
-    `condition` says when the rule speaks, `effect` why that hurts, `remedy` what to do. `since` and
-    `until` are the major versions of PostgreSQL on which it can happen.
+    `condition` says when the rule speaks, `effect` why that hurts, `remedy` what to do. `severity`
+    is that of most of its findings. `since` and `until` are the major versions of PostgreSQL on
+    which it can happen.
     """
 
     id: str
@@ -63,10 +69,13 @@ class Finding:
     """A rule that spoke, and what it saw. `key` names the finding the same way on every run."""
 
     rule: Rule
+    severity: Severity
     subject: str
     detail: str
     keys: tuple[ForeignKey, ...]
+    tables: tuple[TableName, ...]
     sql: str | None
+    toml: str | None
 
     @property
     def key(self) -> str:

@@ -30,6 +30,11 @@ def alter_table(table: TableName, change: str) -> str:
     return f"ALTER TABLE {table} {change};"
 
 
+def alter_constraint(key: ForeignKey, change: str) -> str:
+    """The statement that changes when the key is checked, or whether; it reads no row."""
+    return alter_table(key.referencing, f"ALTER CONSTRAINT {quote(key.name)} {change}")
+
+
 def create_index(schema: Schema, key: ForeignKey, tables: tuple[TableName, ...]) -> str | None:
     """The statements that index the referencing columns in `tables`, which lack it.
 
@@ -99,6 +104,11 @@ def validate(key: ForeignKey) -> str:
 def drop(key: ForeignKey) -> str:
     """The statement that drops the key."""
     return alter_table(key.referencing, f"DROP CONSTRAINT {quote(key.name)}")
+
+
+def drop_rule(table: TableName, rule: str) -> str:
+    """The statement that drops the rewrite rule."""
+    return f"DROP RULE {quote(rule)} ON {table};"
 
 
 def recheck(schema: Schema, key: ForeignKey) -> str:

@@ -21,21 +21,31 @@ def audit_schema(schema: Schema, rules: Iterable[Rule] = RULES) -> tuple[Finding
     findings = [
         Finding(
             rule=rule,
+            severity=rule.severity if evidence.severity is None else evidence.severity,
             subject=evidence.subject,
             detail=evidence.detail,
             keys=evidence.keys,
+            tables=evidence.tables,
             sql=evidence.sql,
+            toml=evidence.toml,
         )
         for rule in rules
         for evidence in rule.check(schema)
     ]
-    findings.sort(key=lambda finding: (-finding.rule.severity, finding.rule.id, finding.subject))
+    findings.sort(key=lambda finding: (-finding.severity, finding.rule.id, finding.subject))
     return tuple(findings)
+
+
+LEDGER_SCHEMA = "fkdoctor"
+"""Where fkdoctor keeps its own tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What is asked about: whole schemas, and tables with their partitions; all if both are ()."""
+    """What is asked about: whole schemas, and tables with their partitions.
+
+    If both are empty, everything but the tables of fkdoctor itself.
+    """
 
     schemas: tuple[str, ...] = ()
     tables: tuple[TableName, ...] = ()
@@ -43,7 +53,7 @@ class Scope:
     def covers(self, table: TableName) -> bool:
         """Whether the table is asked about."""
         if not self.schemas and not self.tables:
-            return True
+            return table.schema != LEDGER_SCHEMA
         return table.schema in self.schemas or table in self.tables
 
 
@@ -89,15 +99,16 @@ _BLOCKING = (ReferentialAction.NO_ACTION, ReferentialAction.RESTRICT)
 class Report:
     """An audit's outcome.
 
-    `findings` are in scope and not ignored; `known` are the keys of those that the baseline has
-    already, `gone` are keys of the baseline that nothing finds any more, `idle_ignores` patterns of
-    the ignore list to which nothing corresponds.
+    `findings` are in scope and not ignored. `compared` says whether there is a baseline, `known`
+    are the keys of the findings that it has already, `gone` its keys that nothing finds any more;
+    `idle_ignores` are patterns of the ignore list to which nothing corresponds.
     """
 
     schema: Schema
     scope: Scope
     findings: tuple[Finding, ...]
     ignored: int
+    compared: bool
     known: frozenset[str]
     gone: tuple[str, ...]
     idle_ignores: tuple[str, ...]
@@ -118,8 +129,7 @@ class Report:
         worst: dict[int, Severity] = {}
         for finding in self.findings:
             for key in finding.keys:
-                severity = max(finding.rule.severity, worst.get(key.oid, Severity.INFO))
-                worst[key.oid] = severity
+                worst[key.oid] = max(finding.severity, worst.get(key.oid, Severity.INFO))
         return worst
 
     def mark_of(self, key: ForeignKey) -> Mark:
@@ -133,13 +143,13 @@ class Report:
 
     def count(self, severity: Severity) -> int:
         """How many findings there are of that severity."""
-        return sum(finding.rule.severity is severity for finding in self.findings)
+        return sum(finding.severity is severity for finding in self.findings)
 
     def fails(self, fail_on: Severity | None) -> bool:
         """Whether a finding that the baseline does not have is as grave as `fail_on`, or graver."""
         if fail_on is None:
             return False
-        return any(finding.rule.severity >= fail_on for finding in self.new)
+        return any(finding.severity >= fail_on for finding in self.new)
 
 
 def make_report(
@@ -147,7 +157,7 @@ def make_report(
     *,
     scope: Scope = Scope(),
     ignore: tuple[str, ...] = (),
-    baseline: frozenset[str] = frozenset(),
+    baseline: frozenset[str] | None = None,
     rules: tuple[Rule, ...] = RULES,
 ) -> Report:
     """The outcome of the rules on the schema.
@@ -159,22 +169,20 @@ def make_report(
     for pattern in ignore:
         _check_pattern(pattern, rules)
     found = audit_schema(schema, rules)
-    in_scope = [
-        finding
-        for finding in found
-        if not finding.keys or any(_in_scope(scope, key) for key in finding.keys)
-    ]
+    in_scope = [finding for finding in found if _concerns(scope, finding)]
     kept = tuple(
         finding for finding in in_scope if not any(_matches(pattern, finding) for pattern in ignore)
     )
     keys = {finding.key for finding in found}
+    known = baseline or frozenset()
     return Report(
         schema=schema,
         scope=scope,
         findings=kept,
         ignored=len(in_scope) - len(kept),
-        known=baseline & {finding.key for finding in kept},
-        gone=tuple(sorted(baseline - keys)),
+        compared=baseline is not None,
+        known=known & {finding.key for finding in kept},
+        gone=tuple(sorted(known - keys)),
         idle_ignores=tuple(
             pattern
             for pattern in ignore
@@ -186,6 +194,15 @@ def make_report(
 
 def _in_scope(scope: Scope, key: ForeignKey) -> bool:
     return scope.covers(key.referencing) or scope.covers(key.referenced)
+
+
+def _concerns(scope: Scope, finding: Finding) -> bool:
+    """Whether the finding is about something in scope, or about the whole database."""
+    if not finding.keys and not finding.tables:
+        return True
+    return any(_in_scope(scope, key) for key in finding.keys) or any(
+        scope.covers(table) for table in finding.tables
+    )
 
 
 def _matches(pattern: str, finding: Finding) -> bool:

@@ -29,6 +29,7 @@ from fkdoctor.schema import (
     TableKind,
     TableName,
     Trigger,
+    TriggerFunction,
     TriggerState,
     Unread,
 )
@@ -63,9 +64,11 @@ def assemble_schema(catalog: Catalog, present: Collection[int] | None = None) ->
     ]
     names = {row.oid: TableName(row.schema, row.name) for row in tables}
     columns: dict[int, dict[int, Column]] = {row.oid: {} for row in tables}
+    highest = {(row.table_oid, row.position): row.highest for row in rows["highest_values"]}
     for row in rows["columns"]:
         if row.table_oid in columns:
-            columns[row.table_oid][row.position] = _column(row)
+            number = highest.get((row.table_oid, row.position))
+            columns[row.table_oid][row.position] = _column(row, number)
     parents: dict[int, list[int]] = defaultdict(list)
     for row in rows["inheritance"]:
         parents[row.oid].append(row.parent)
@@ -79,8 +82,10 @@ def assemble_schema(catalog: Catalog, present: Collection[int] | None = None) ->
 
     indexes = by_table("indexes", _index_builder(rows, columns, parents))
     constraints = by_table("constraints", lambda row: _constraint(row, columns[row.table_oid]))
-    triggers = by_table("triggers", _trigger)
+    triggers = by_table("triggers", lambda row: _trigger(row, columns[row.table_oid]))
     rules = by_table("rules", _rule)
+    owners = {row.table_oid: row for row in rows["owner_rights"]}
+    subscriptions = by_table("subscriptions", lambda row: str(row.name))
     found = []
     for row in tables:
         above = tuple(names[oid] for oid in parents[row.oid] if oid in names)
@@ -105,6 +110,9 @@ def assemble_schema(catalog: Catalog, present: Collection[int] | None = None) ->
                 constraints=constraints.get(row.oid, ()),
                 triggers=triggers.get(row.oid, ()),
                 rules=rules.get(row.oid, ()),
+                partition_bound=row.partition_bound,
+                owner_lacks=tuple(owners[row.oid].lacks) if row.oid in owners else (),
+                subscriptions=subscriptions.get(row.oid, ()),
             )
         )
     keys = [
@@ -132,6 +140,10 @@ def assemble_schema(catalog: Catalog, present: Collection[int] | None = None) ->
         replica_settings=tuple(
             ReplicaSetting(role=row.role, database=row.database) for row in rows["replica_settings"]
         ),
+        trigger_functions=tuple(
+            TriggerFunction(name=row.name, language=row.language, source=row.source)
+            for row in rows["trigger_functions"]
+        ),
     )
 
 
@@ -150,7 +162,7 @@ def _positions(written: str) -> tuple[int, ...]:
     return tuple(int(position) for position in written.split())
 
 
-def _column(row: Row[Any]) -> Column:
+def _column(row: Row[Any], highest: int | None) -> Column:
     return Column(
         name=row.name,
         type=row.type,
@@ -162,6 +174,7 @@ def _column(row: Row[Any]) -> Column:
         default=row.default_text,
         generated=row.generated,
         identity=row.identity,
+        highest=highest,
     )
 
 
@@ -181,7 +194,7 @@ def _constraint(row: Row[Any], columns: Mapping[int, Column]) -> Constraint:
 _EVENTS = ((4, "INSERT"), (8, "DELETE"), (16, "UPDATE"), (32, "TRUNCATE"))
 
 
-def _trigger(row: Row[Any]) -> Trigger:
+def _trigger(row: Row[Any], columns: Mapping[int, Column]) -> Trigger:
     timing = "BEFORE" if row.bits & 2 else "INSTEAD OF" if row.bits & 64 else "AFTER"
     return Trigger(
         name=row.name,
@@ -190,6 +203,8 @@ def _trigger(row: Row[Any]) -> Trigger:
         events=tuple(event for bit, event in _EVENTS if row.bits & bit),
         for_each_row=bool(row.bits & 1),
         state=TriggerState(row.state),
+        columns=tuple(columns[position].name for position in _positions(row.positions)),
+        conditional=row.conditional,
     )
 
 
@@ -202,6 +217,8 @@ def _rule(row: Row[Any]) -> RewriteRule:
         event=_RULE_EVENTS[row.event],
         instead=row.instead,
         state=TriggerState(row.state),
+        conditional=row.conditional,
+        same_command=row.same_command,
     )
 
 
@@ -342,6 +359,7 @@ def _foreign_keys(
             ),
             comment=row.comment,
             definition=_present(row.definition),
+            written_at=row.written_at,
         )
 
     keys = [build(row) for row in by_oid.values() if not row.parent]

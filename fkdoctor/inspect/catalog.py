@@ -34,11 +34,27 @@ _QUERIES = (
     "key_operators",
     "key_triggers",
     "triggers",
+    "trigger_functions",
     "rules",
+    "owner_rights",
+    "subscriptions",
+    "highest_values",
     "replica_settings",
     "server",
 )
-_OPTIONAL = frozenset({"constraints", "key_triggers", "triggers", "rules", "replica_settings"})
+_OPTIONAL = frozenset(
+    {
+        "constraints",
+        "highest_values",
+        "key_triggers",
+        "owner_rights",
+        "replica_settings",
+        "rules",
+        "subscriptions",
+        "trigger_functions",
+        "triggers",
+    }
+)
 
 _TRIES = 8
 

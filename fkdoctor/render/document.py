@@ -74,10 +74,12 @@ def _finding(report: Report, finding: Finding) -> dict[str, Any]:
         "key": finding.key,
         "rule": finding.rule.id,
         "name": finding.rule.name,
-        "severity": finding.rule.severity.label,
+        "severity": finding.severity.label,
         "subject": finding.subject,
         "detail": finding.detail,
         "sql": finding.sql,
+        "toml": finding.toml,
+        "tables": [str(table) for table in finding.tables],
         "foreign_keys": [key.label for key in finding.keys],
         "known": finding.key in report.known,
     }

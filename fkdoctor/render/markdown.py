@@ -63,7 +63,7 @@ def _findings_table(report: Report) -> Iterator[str]:
         yield "| | Rule | Where | What |"
         yield "|---|---|---|---|"
         for finding in report.new:
-            mark = SEVERITY_MARKS[finding.rule.severity]
+            mark = SEVERITY_MARKS[finding.severity]
             rule = f"{finding.rule.id} {finding.rule.name}"
             where, what = cell(code(finding.subject)), one_line(escape(finding.detail))
             yield f"| {mark} | {rule} | {where} | {what} |"
@@ -71,7 +71,8 @@ def _findings_table(report: Report) -> Iterator[str]:
 
 
 def _rule_sections(report: Report) -> Iterator[str]:
-    for rule, found in groupby(report.new, key=lambda finding: finding.rule):
+    by_rule = sorted(report.new, key=lambda finding: finding.rule.id)
+    for rule, found in groupby(by_rule, key=lambda finding: finding.rule):
         yield "<details>"
         yield f"<summary>{rule.id} {rule.name}: why, and what to do</summary>"
         yield ""
@@ -85,12 +86,15 @@ def _rule_sections(report: Report) -> Iterator[str]:
 
 
 def _statements(findings: tuple[Finding, ...]) -> Iterator[str]:
-    statements = [finding.sql for finding in findings if finding.sql]
-    if statements:
-        yield "```sql"
-        yield from statements
-        yield "```"
-        yield ""
+    for language, pasted in (
+        ("sql", [finding.sql for finding in findings if finding.sql]),
+        ("toml", [finding.toml for finding in findings if finding.toml]),
+    ):
+        if pasted:
+            yield f"```{language}"
+            yield from pasted
+            yield "```"
+            yield ""
 
 
 def _gone(report: Report) -> Iterator[str]:

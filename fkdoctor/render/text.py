@@ -104,16 +104,18 @@ def _key_lines(report: Report) -> Iterator[str]:
 
 
 def _finding_lines(report: Report, width: int | None) -> Iterator[str]:
-    for severity, findings in groupby(report.new, key=lambda finding: finding.rule.severity):
+    for severity, findings in groupby(report.new, key=lambda finding: finding.severity):
         yield click.style(_HEADINGS[severity], bold=True)
         yield ""
         for rule, found in groupby(findings, key=lambda finding: finding.rule):
-            yield from _rule_lines(rule, found, width)
+            yield from _rule_lines(rule, severity, found, width)
 
 
-def _rule_lines(rule: Rule, findings: Iterable[Finding], width: int | None) -> Iterator[str]:
-    colour = _SEVERITY_COLOURS[rule.severity]
-    yield click.style(f"{SEVERITY_MARKS[rule.severity]} {rule.id} {rule.name}", fg=colour)
+def _rule_lines(
+    rule: Rule, severity: Severity, findings: Iterable[Finding], width: int | None
+) -> Iterator[str]:
+    colour = _SEVERITY_COLOURS[severity]
+    yield click.style(f"{SEVERITY_MARKS[severity]} {rule.id} {rule.name}", fg=colour)
     yield _prose(f"Why it hurts: {rule.effect}", "  ", width)
     yield _prose(f"What to do: {rule.remedy}", "  ", width)
     for finding in findings:
@@ -121,6 +123,10 @@ def _rule_lines(rule: Rule, findings: Iterable[Finding], width: int | None) -> I
         yield _prose(finding.detail, "    ", width)
         for line in (finding.sql or "").splitlines():
             yield click.style(f"      {line}", fg="blue")
+        if finding.toml:
+            yield "    In fkdoctor.toml:"
+            for line in finding.toml.splitlines():
+                yield click.style(f"      {line}", fg="blue")
     yield ""
 
 

@@ -2,6 +2,7 @@
 -- A row per pg_constraint entry, the copies for partitions (parent <> 0) included: oid, parent,
 -- name, both tables, both column lists as positions, operators, actions, MATCH, columns that SET
 -- NULL or SET DEFAULT writes (15 and later), deferrability, validated, enforced and PERIOD (18),
+-- when the entry of a key that is not validated was written (if the server keeps commit times),
 -- comment, definition.
 select
     cast(k.oid as bigint) as oid,
@@ -21,6 +22,9 @@ select
     k.convalidated as validated,
     k.conenforced as enforced,
     k.conperiod as period,
+    case when not k.convalidated
+        and pg_catalog.current_setting('track_commit_timestamp') = 'on'
+    then pg_catalog.pg_xact_commit_timestamp(k.xmin) end as written_at,
     d.description as comment,
     case when k.conparentid = 0 then pg_catalog.pg_get_constraintdef(k.oid) end as definition
 from (
@@ -30,7 +34,7 @@ cross join lateral (
     -- A column that this PostgreSQL's pg_constraint does not have means that of `absent`.
     select oid, conparentid, conname, connamespace, conrelid, confrelid, conkey, confkey, conpfeqop,
         confdeltype, confupdtype, confmatchtype, confdelsetcols, condeferrable, condeferred,
-        convalidated, conenforced, conperiod
+        convalidated, conenforced, conperiod, xmin
     from pg_catalog.pg_constraint
     where contype = 'f'
 ) as k

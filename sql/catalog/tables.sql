@@ -1,7 +1,7 @@
 -- Which tables and views are there, outside the system schemas?
 -- A row per relation: oid, schema, name, kind (r table, p partitioned, f foreign, v view,
--- m materialised view), owner, row and size estimates, partitioning, row security, replica
--- identity, and whether the current role may read the rows.
+-- m materialised view), owner, row and size estimates, partitioning (key, bound), row security,
+-- replica identity, and whether the current role may read the rows.
 select
     cast(c.oid as bigint) as oid,
     cast(n.nspname as text) as schema,
@@ -19,6 +19,7 @@ select
     cast(c.relpersistence as text) as persistence,
     c.relispartition as is_partition,
     case when c.relkind = 'p' then pg_catalog.pg_get_partkeydef(c.oid) end as partition_key,
+    pg_catalog.pg_get_expr(c.relpartbound, c.oid) as partition_bound,
     c.relrowsecurity as row_security,
     c.relforcerowsecurity as force_row_security,
     cast(c.relreplident as text) as replica_identity,

@@ -268,11 +268,11 @@ def test_triggers_are_read_in_firing_order(inspect_after: Inspect) -> None:
     told = [astuple(trigger) for trigger in _table(schema, "t").triggers]
     function = 'fn."Note it"'
     assert told == [
-        ("B", function, "AFTER", ("DELETE",), True, TriggerState.ORIGIN),
-        ("a", function, "AFTER", ("TRUNCATE",), False, TriggerState.DISABLED),
-        ("b", function, "BEFORE", ("INSERT", "UPDATE"), True, TriggerState.REPLICA),
-        ("later", function, "AFTER", ("INSERT",), True, TriggerState.ORIGIN),
-        ("z", function, "BEFORE", ("DELETE",), True, TriggerState.ALWAYS),
+        ("B", function, "AFTER", ("DELETE",), True, TriggerState.ORIGIN, (), False),
+        ("a", function, "AFTER", ("TRUNCATE",), False, TriggerState.DISABLED, (), False),
+        ("b", function, "BEFORE", ("INSERT", "UPDATE"), True, TriggerState.REPLICA, ("a",), False),
+        ("later", function, "AFTER", ("INSERT",), True, TriggerState.ORIGIN, (), False),
+        ("z", function, "BEFORE", ("DELETE",), True, TriggerState.ALWAYS, (), True),
     ]
 
 

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
-from fkdoctor.audit import Rule, Severity, make_report
+from fkdoctor.audit import Report, Rule, Severity, make_report
 from fkdoctor.audit.finding import Evidence
 from fkdoctor.render import markdown, text
 from fkdoctor.render.document import report_as_json
 from fkdoctor.render.glyphs import fit_encoding
+from fkdoctor.render.sarif import report_as_sarif
 from fkdoctor.schema import MatchType, ReferentialAction, Schema, Unread
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +33,7 @@ def check(schema: Schema) -> Iterator[Evidence]:
         detail=f"{key.referencing} hurts | <b>.",
         keys=(key,),
         sql="SELECT 1;\nSELECT 2;",
+        toml='[[reference]]\nfrom = "a"',
     )
 
 
@@ -79,6 +82,9 @@ WARNINGS
     mlops.recommendations hurts | <b>.
       SELECT 1;
       SELECT 2;
+    In fkdoctor.toml:
+      [[reference]]
+      from = "a"
 
 1 warning.
 Audited database mlops on PostgreSQL 18.0: 3 tables in 1 schema (mlops), 2 foreign keys, 1 rule.
@@ -164,6 +170,7 @@ def test_markdown_is_safe_from_what_names_contain(schema: Schema) -> None:
     assert row.startswith("| ⚠ | FK001 a-rule | `mlops.recommendations.key_0` |")
     assert row.endswith("| mlops.recommendations hurts \\| \\<b\\>. |")
     assert "```sql\nSELECT 1;\nSELECT 2;\n```" in printed
+    assert '```toml\n[[reference]]\nfrom = "a"\n```' in printed
     assert "- ✔ `mlops.interactions.key_1: a → mlops.letters(id)  ON DELETE CASCADE`" in printed
 
 
@@ -190,25 +197,117 @@ def paths(value: Any, at: str = "") -> Iterator[str]:
         yield at
 
 
-def test_the_json_has_just_the_documented_fields(schema: Schema) -> None:
+@pytest.fixture
+def full_report(schema: Schema) -> Report:
+    """A report with something in every field."""
     key = replace(schema.foreign_keys[0], set_columns=("a",))
+
+    def check_more(schema: Schema) -> Iterator[Evidence]:
+        yield from check(schema)
+        yield Evidence(subject="s.t", detail="It is so.", tables=(key.referenced,))
+
     report = make_report(
         replace(
             schema,
             foreign_keys=(key, *schema.foreign_keys[1:]),
             unread=(Unread(subject="rules", reason="permission denied"),),
         ),
-        rules=(RULE,),
-        baseline=frozenset({"FK001:gone"}),
+        rules=(replace(RULE, check=check_more),),
+        baseline=frozenset({"FK001:gone", "FK001:s.t"}),
     )
-    report = replace(
+    return replace(
         report, scope=replace(report.scope, schemas=("mlops",), tables=(key.referenced,))
     )
+
+
+def test_the_json_has_just_the_documented_fields(full_report: Report) -> None:
     page = (ROOT / "docs" / "reference" / "audit.md").read_text(encoding="utf-8")
     documented = re.findall(r"^\| `([^`]+)` \|", page.partition("## JSON")[2], re.MULTILINE)
 
-    assert set(paths(json.loads(report_as_json(report)))) == set(documented)
+    assert set(paths(json.loads(report_as_json(full_report)))) == set(documented)
     assert len(documented) == len(set(documented))
+
+
+@pytest.fixture(scope="session")
+def published() -> Any:
+    return json.loads((ROOT / "docs" / "reference" / "audit.schema.json").read_text("utf-8"))
+
+
+def test_the_json_is_as_its_published_schema_says(full_report: Report, published: Any) -> None:
+    document = json.loads(report_as_json(full_report))
+    validator = Draft202012Validator(published)
+    validator.check_schema(published)
+
+    validator.validate(document)
+    validator.validate(json.loads(report_as_json(make_report(full_report.schema, rules=()))))
+    for spoilt in (
+        {**document, "more": 1},
+        {name: value for name, value in document.items() if name != "gone"},
+        {**document, "findings": [{**document["findings"][0], "severity": "fatal"}]},
+    ):
+        assert not validator.is_valid(spoilt)
+
+
+def described(schema: Any, at: str = "") -> Iterator[str]:
+    """Where the schema allows values: `findings[].key`."""
+    if "properties" in schema:
+        for name, inner in schema["properties"].items():
+            yield from described(inner, f"{at}.{name}".lstrip("."))
+    elif "items" in schema:
+        yield from described(schema["items"], f"{at}[]")
+    else:
+        yield at
+
+
+def test_the_published_schema_describes_each_field_once(
+    full_report: Report, published: Any
+) -> None:
+    assert set(described(published)) == set(paths(json.loads(report_as_json(full_report))))
+
+
+def test_sarif_has_the_structure_that_code_hosts_read(full_report: Report) -> None:
+    document = json.loads(report_as_sarif(full_report, file="da ta/fkdoctor.toml"))
+
+    assert (document["version"], len(document["runs"])) == ("2.1.0", 1)
+    (run,) = document["runs"]
+    assert set(run) <= {"tool", "columnKind", "results", "invocations"}
+    rules = run["tool"]["driver"]["rules"]
+    assert [rule["id"] for rule in rules] == [rule.id for rule in full_report.rules]
+    assert {rule["defaultConfiguration"]["level"] for rule in rules} <= {"error", "warning", "note"}
+    assert [
+        (result["ruleId"], result["partialFingerprints"], result["baselineState"])
+        for result in run["results"]
+    ] == [
+        ("FK001", {"finding/v1": "FK001:mlops.recommendations.key_0"}, "new"),
+        ("FK001", {"finding/v1": "FK001:s.t"}, "unchanged"),
+    ]
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        assert result["level"] == "warning"
+        (location,) = result["locations"]
+        assert location["physicalLocation"] == {
+            "artifactLocation": {"uri": "da%20ta/fkdoctor.toml"},
+            "region": {"startLine": 1},
+        }
+    assert run["results"][0]["message"]["text"] == (
+        "mlops.recommendations.key_0: mlops.recommendations hurts | <b>.\n"
+        'SELECT 1;\nSELECT 2;\n[[reference]]\nfrom = "a"'
+    )
+    assert [place["fullyQualifiedName"] for place in location["logicalLocations"]] == [
+        "s.t",
+        "mlops.letters",
+    ]
+    (invocation,) = run["invocations"]
+    assert invocation["executionSuccessful"] is True
+    assert invocation["toolExecutionNotifications"][0]["message"] == {
+        "text": "Not read: rules (permission denied)."
+    }
+
+
+def test_sarif_says_nothing_of_a_baseline_where_there_is_none(schema: Schema) -> None:
+    document = json.loads(report_as_sarif(make_report(schema, rules=(RULE,))))
+
+    assert "baselineState" not in document["runs"][0]["results"][0]
 
 
 def test_the_json_says_what_the_text_says(schema: Schema) -> None:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from fkdoctor.audit import Mark, Rule, Scope, Severity, audit_schema, make_report, select_scope
 from fkdoctor.audit.baseline import format_baseline, load_baseline
 from fkdoctor.audit.finding import Evidence
+from fkdoctor.audit.report import LEDGER_SCHEMA
 from fkdoctor.errors import AmbiguousName, ConfigError, UnknownName
+from fkdoctor.ledger.install import SCHEMA
 from fkdoctor.schema import ReferentialAction, Schema, TableName
 
 CASCADE, NO_ACTION = ReferentialAction.CASCADE, ReferentialAction.NO_ACTION
@@ -258,6 +260,45 @@ def test_a_file_that_is_no_baseline_is_refused(tmp_path: Path, content: str) -> 
 def test_a_baseline_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--write-baseline"):
         load_baseline(tmp_path / "none.json")
+
+
+def test_our_own_tables_are_shown_only_when_asked_for(make_schema: Make) -> None:
+    schema = make_schema(
+        ["users", f"{LEDGER_SCHEMA}.run", f"{LEDGER_SCHEMA}.step", "notes"],
+        [
+            (f"{LEDGER_SCHEMA}.step", f"{LEDGER_SCHEMA}.run", CASCADE),
+            ("notes", "users", CASCADE),
+        ],
+    )
+    rule = a_rule("FK001", Severity.ERROR, "key_0", "key_1")
+
+    assert keys_of(make_report(schema, rules=(rule,))) == ["FK001:s.notes.key_1"]
+    asked = make_report(schema, scope=select_scope(schema, [LEDGER_SCHEMA]), rules=(rule,))
+    assert keys_of(asked) == ["FK001:fkdoctor.step.key_0"]
+    assert LEDGER_SCHEMA == SCHEMA
+
+
+def test_a_finding_may_be_graver_than_its_rule(shop: Schema) -> None:
+    def check(schema: Schema) -> Iterator[Evidence]:
+        yield Evidence(subject="worse", detail="", severity=Severity.ERROR)
+        yield Evidence(subject="usual", detail="")
+        yield Evidence(subject="lighter", detail="", severity=Severity.INFO)
+
+    report = make_report(shop, rules=(replace(WARNING, check=check),))
+
+    assert [finding.subject for finding in report.findings] == ["worse", "usual", "lighter"]
+    assert [report.count(severity) for severity in Severity] == [1, 1, 1]
+    assert report.fails(Severity.ERROR)
+
+
+def test_a_finding_about_a_table_is_in_that_tables_scope(shop: Schema) -> None:
+    def check(schema: Schema) -> Iterator[Evidence]:
+        for table in schema.tables:
+            yield Evidence(subject=str(table.name), detail="", tables=(table.name,))
+
+    report = make_report(shop, scope=Scope(schemas=("other",)), rules=(replace(INFO, check=check),))
+
+    assert keys_of(report) == ["FK001:other.notes"]
 
 
 def test_the_audit_imports_neither_sqlalchemy_nor_click() -> None:

@@ -5,17 +5,42 @@ written by `python -m fkdoctor.render.rules docs/rules`.
 """
 
 from fkdoctor.audit.finding import Rule
-from fkdoctor.audit.rules import actions, cycles, duplicates, enforcement, indexes, types
+from fkdoctor.audit.rules import (
+    actions,
+    conflicts,
+    cycles,
+    duplicates,
+    enforcement,
+    indexes,
+    inheritance,
+    interference,
+    nulls,
+    reach,
+    rights,
+    shape,
+    soft_delete,
+    types,
+    undeclared,
+)
 
 RULES: tuple[Rule, ...] = tuple(
     sorted(
         (
             *actions.RULES,
+            *conflicts.RULES,
             *cycles.RULES,
             *duplicates.RULES,
             *enforcement.RULES,
             *indexes.RULES,
+            *inheritance.RULES,
+            *interference.RULES,
+            *nulls.RULES,
+            *reach.RULES,
+            *rights.RULES,
+            *shape.RULES,
+            *soft_delete.RULES,
             *types.RULES,
+            *undeclared.RULES,
         ),
         key=lambda rule: rule.id,
     )

@@ -18,8 +18,8 @@ SET_COLUMNS_SINCE = 15
 
 def find_impossible_set_null(schema: Schema) -> Iterator[Evidence]:
     """The keys whose SET NULL PostgreSQL must refuse, whatever the rows are."""
-    for key, event, columns in _actions(schema, ReferentialAction.SET_NULL):
-        obstacles = _null_obstacles(schema, key, columns)
+    for key, event, columns in keys_doing(schema, ReferentialAction.SET_NULL):
+        obstacles = null_obstacles(schema, key, columns)
         kept = [name for name in key.referencing_columns if name not in columns]
         if key.match is MatchType.FULL and kept:
             obstacles.append(
@@ -33,9 +33,9 @@ def find_impossible_set_null(schema: Schema) -> Iterator[Evidence]:
 
 def find_impossible_set_default(schema: Schema) -> Iterator[Evidence]:
     """The keys whose SET DEFAULT would write NULL where no NULL may be."""
-    for key, event, columns in _actions(schema, ReferentialAction.SET_DEFAULT):
-        without = tuple(name for name in columns if not _has_default(_column(schema, key, name)))
-        obstacles = _null_obstacles(schema, key, without)
+    for key, event, columns in keys_doing(schema, ReferentialAction.SET_DEFAULT):
+        without = tuple(name for name in columns if not has_default(_column(schema, key, name)))
+        obstacles = null_obstacles(schema, key, without)
         if obstacles:
             yield _failing_action(
                 schema, key, f"ON {event} SET DEFAULT", without, obstacles, sql=None
@@ -44,9 +44,9 @@ def find_impossible_set_default(schema: Schema) -> Iterator[Evidence]:
 
 def find_set_default_without_default(schema: Schema) -> Iterator[Evidence]:
     """The keys whose SET DEFAULT is in truth a SET NULL."""
-    for key, event, columns in _actions(schema, ReferentialAction.SET_DEFAULT):
-        without = tuple(name for name in columns if not _has_default(_column(schema, key, name)))
-        if without and not _null_obstacles(schema, key, without):
+    for key, event, columns in keys_doing(schema, ReferentialAction.SET_DEFAULT):
+        without = tuple(name for name in columns if not has_default(_column(schema, key, name)))
+        if without and not null_obstacles(schema, key, without):
             yield Evidence(
                 subject=key.label,
                 detail=(
@@ -72,7 +72,7 @@ def find_undecided(schema: Schema) -> Iterator[Evidence]:
             )
 
 
-def _actions(
+def keys_doing(
     schema: Schema, action: ReferentialAction
 ) -> Iterator[tuple[ForeignKey, str, tuple[str, ...]]]:
     """Every key that does `action`, with the events on which it does and the columns it writes."""
@@ -93,13 +93,14 @@ def _column(schema: Schema, key: ForeignKey, name: str) -> Column:
 _NULL_LITERAL = re.compile(r"NULL(::.+)?")
 
 
-def _has_default(column: Column) -> bool:
+def has_default(column: Column) -> bool:
+    """Whether SET DEFAULT writes something else than NULL."""
     if column.identity:
         return True
     return column.default is not None and not _NULL_LITERAL.fullmatch(column.default)
 
 
-def _null_obstacles(schema: Schema, key: ForeignKey, columns: tuple[str, ...]) -> list[str]:
+def null_obstacles(schema: Schema, key: ForeignKey, columns: tuple[str, ...]) -> list[str]:
     """What forbids NULL in one of the columns, in the table or in one of its partitions."""
     found: dict[str, None] = {}
     root = schema.table(key.referencing)
@@ -113,7 +114,7 @@ def _null_obstacles(schema: Schema, key: ForeignKey, columns: tuple[str, ...]) -
                 if not any(obstacle.startswith(f"{quote(name)} is NOT NULL") for obstacle in found):
                     found[f"{quote(name)} is NOT NULL{part}{where}"] = None
         for constraint in table.constraints:
-            demanded = _demanded_not_null(constraint.definition) if constraint.enforced else None
+            demanded = demanded_not_null(constraint.definition) if constraint.enforced else None
             for name in columns:
                 if demanded and quote(name) in demanded:
                     obstacle = f"CHECK constraint {quote(constraint.name)} demands a value"
@@ -124,7 +125,8 @@ def _null_obstacles(schema: Schema, key: ForeignKey, columns: tuple[str, ...]) -
 _CHECK = re.compile(r"CHECK \((.+)\)(?: NO INHERIT)?(?: NOT VALID)?")
 
 
-def _demanded_not_null(definition: str) -> frozenset[str] | None:
+def demanded_not_null(definition: str) -> frozenset[str] | None:
+    """The columns, quoted, for which the CHECK demands just a value; None if it demands more."""
     check = _CHECK.fullmatch(definition)
     return not_null_columns(check[1]) if check else None
 
@@ -164,7 +166,7 @@ def _allow_null(schema: Schema, key: ForeignKey) -> str | None:
     From 15 on, the columns of a composite key that may be NULL can be nulled alone.
     """
     nullable = tuple(
-        name for name in key.referencing_columns if not _null_obstacles(schema, key, (name,))
+        name for name in key.referencing_columns if not null_obstacles(schema, key, (name,))
     )
     possible = schema.major >= SET_COLUMNS_SINCE and key.match is MatchType.SIMPLE
     if not (nullable and possible) or key.on_update is ReferentialAction.SET_NULL:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from fkdoctor.audit import remedy
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.wording import listed
-from fkdoctor.identifier import quote
 from fkdoctor.inspect.graph import find_cycles, keys_within
 from fkdoctor.schema import ForeignKey, MatchType, Schema, TableName
 
@@ -25,12 +24,7 @@ def find_rigid_cycles(schema: Schema) -> Iterator[Evidence]:
             subject=str(tables[0]),
             detail=f"{_circle(tables)}. None of these keys can be put off: {_arrows(keys)}.",
             keys=keys,
-            sql="\n".join(
-                remedy.alter_table(
-                    key.referencing, f"ALTER CONSTRAINT {quote(key.name)} DEFERRABLE"
-                )
-                for key in loosened
-            ),
+            sql="\n".join(remedy.alter_constraint(key, "DEFERRABLE") for key in loosened),
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from fkdoctor.audit import remedy
 from fkdoctor.audit.finding import Evidence, Rule, Severity
+from fkdoctor.audit.firing import EVENTS, Event, first_by_leaf, first_when_restored
 from fkdoctor.audit.wording import columns_of, listed, with_rows
-from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName, TriggerState
+from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
 
 
 def find_duplicates(schema: Schema) -> Iterator[Evidence]:
@@ -39,7 +39,7 @@ def find_contradictions(schema: Schema) -> Iterator[Evidence]:
             said = [f"{key.label} says {_says(key)}" for key in group]
             outcomes = [
                 _outcome(schema, group, event)
-                for event in _EVENTS
+                for event in EVENTS
                 if len({event.deed(key) for key in group}) > 1
             ] or [_NO_DIFFERENCE]
             yield Evidence(
@@ -104,46 +104,9 @@ def _says(key: ForeignKey) -> str:
     return " ".join(words)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Event:
-    """DELETE or UPDATE of a referenced row, and which of the key's triggers fires on it."""
-
-    name: str
-    functions: str
-    action: Callable[[ForeignKey], ReferentialAction]
-
-    def deed(self, key: ForeignKey) -> tuple[object, ...]:
-        """What the key does on the event, to compare."""
-        columns = key.set_columns if self.name == "DELETE" else ()
-        return self.action(key), self.waits(key), columns
-
-    def waits(self, key: ForeignKey) -> bool:
-        """Whether the key is looked at only at COMMIT. Nothing but NO ACTION can wait."""
-        return key.initially_deferred and self.action(key) is ReferentialAction.NO_ACTION
-
-
-_EVENTS = (
-    _Event(name="DELETE", functions="_del", action=lambda key: key.on_delete),
-    _Event(name="UPDATE", functions="_upd", action=lambda key: key.on_update),
-)
-
-
-def _outcome(schema: Schema, group: tuple[ForeignKey, ...], event: _Event) -> str:
-    """Which key of the group has its way, by the order in which PostgreSQL fires the triggers.
-
-    Triggers of one event fire in the order of their names, byte by byte; those of foreign keys are
-    called RI_ConstraintTrigger_a_<oid>, so the key that was created first is usually first
-    (documentation, "Overview of Trigger Behavior"; measured on 12 to 18).
-    """
-    winners: dict[ForeignKey, list[TableName]] = defaultdict(list)
-    for leaf in schema.leaves(group[0].referenced):
-        firing = [
-            (event.waits(key), trigger.encode(), key)
-            for key in group
-            if (trigger := _trigger_on(key, leaf.name, event)) is not None
-        ]
-        if firing:
-            winners[min(firing, key=lambda one: one[:2])[2]].append(leaf.name)
+def _outcome(schema: Schema, group: tuple[ForeignKey, ...], event: Event) -> str:
+    """Which key of the group has its way."""
+    winners = first_by_leaf(schema, group, event)
     if not winners:
         return f"On {event.name} no trigger of them fires."
     sentences = []
@@ -152,7 +115,7 @@ def _outcome(schema: Schema, group: tuple[ForeignKey, ...], event: _Event) -> st
         sentences.append(
             f"On {event.name}{where} {winner.label} comes first: {_act(winner, event)}."
         )
-    restored = min(group, key=lambda key: (event.waits(key), key.referencing.schema, key.name))
+    restored = first_when_restored(group, event)
     if set(winners) != {restored}:
         sentences.append(
             "A dump creates keys in the order of their names: once restored, "
@@ -161,18 +124,7 @@ def _outcome(schema: Schema, group: tuple[ForeignKey, ...], event: _Event) -> st
     return " ".join(sentences)
 
 
-def _trigger_on(key: ForeignKey, table: TableName, event: _Event) -> str | None:
-    """The name of the trigger that acts for the key when a row of the table goes."""
-    for triggers in (key.triggers, *(clone.triggers for clone in key.clones)):
-        for trigger in triggers:
-            fires = trigger.state in (TriggerState.ORIGIN, TriggerState.ALWAYS)
-            acts = trigger.function.endswith(event.functions) and "check" not in trigger.function
-            if trigger.table == table and fires and acts:
-                return trigger.name
-    return None
-
-
-def _act(key: ForeignKey, event: _Event) -> str:
+def _act(key: ForeignKey, event: Event) -> str:
     match event.action(key):
         case ReferentialAction.CASCADE:
             done = "deletes the rows" if event.name == "DELETE" else "changes the rows too"

@@ -38,9 +38,7 @@ def find_not_enforced(schema: Schema) -> Iterator[Evidence]:
                     f"{key.referenced} does not have, and ON DELETE {key.on_delete.sql} never acts."
                 ),
                 keys=(key,),
-                sql=remedy.alter_table(
-                    key.referencing, f"ALTER CONSTRAINT {quote(key.name)} ENFORCED"
-                ),
+                sql=remedy.alter_constraint(key, "ENFORCED"),
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -77,3 +78,16 @@ def lab(database_url: str, inspect_at: Callable[[str], Schema]) -> Iterator[Labo
     laboratory = Laboratory(database_url, inspect_at)
     with closing(laboratory.connection):
         yield laboratory
+
+
+@pytest.fixture
+def role(lab: Laboratory) -> Iterator[str]:
+    """A role in the laboratory's server, dropped with all it owns there."""
+    name = f"fkd_role_{uuid4().hex}"
+    lab.run(f"create role {name}")
+    try:
+        yield name
+    finally:
+        lab.reconnect()
+        lab.run(f"reassign owned by {name} to current_user")
+        lab.run(f"drop owned by {name}; drop role {name}")

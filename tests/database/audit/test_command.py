@@ -114,7 +114,7 @@ def test_the_exit_code_follows_the_gravest_finding_in_scope(
         (("--table", "user_interactions"), "mlops.user_interactions or other.user_interactions"),
         (("--table", "cover_leter_samples"), "Nearest: mlops.cover_letter_samples."),
         (("--schema", "mlop"), "Did you mean mlops?"),
-        (("--baseline", "none.json"), "none.json cannot be read."),
+        (("--against", "none.json"), "none.json cannot be read."),
         (("--fail-on", "fatal"), "Invalid value for '--fail-on'"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_baseline_accepts_what_is_there_and_tells_what_is_new_or_gone(
     written = fkdoctor("audit", "--write-baseline", "known.json")
     assert (written.code, "Wrote 3 findings to known.json." in written.err) == (0, True)
 
-    again = fkdoctor("audit", "--baseline", "known.json", "--fail-on", "info")
+    again = fkdoctor("audit", "--against", "known.json", "--fail-on", "info")
     assert again.code == 0
     assert "3 of them known from the baseline." in again.out
 
@@ -165,7 +165,7 @@ def test_a_baseline_accepts_what_is_there_and_tells_what_is_new_or_gone(
         "create index on mlops.job_recommendations (resume_id);"
         "drop index other.user_interactions_resume_id_idx"
     )
-    later = fkdoctor("audit", "--baseline", "known.json", "--fail-on", "warning")
+    later = fkdoctor("audit", "--against", "known.json", "--fail-on", "warning")
     assert later.code == 1
     assert "CREATE INDEX CONCURRENTLY ON other.user_interactions (resume_id);" in later.out
     assert (

@@ -1,0 +1,15 @@
+-- Finds public.user_interactions.user_interactions_letter_id_fkey
+create table cover_letter_samples (id bigint primary key);
+create table job_recommendations (
+    id bigint primary key,
+    letter_id bigint references cover_letter_samples on delete cascade
+);
+create index on job_recommendations (letter_id);
+create table user_interactions (
+    id bigint primary key,
+    recommendation_id bigint references job_recommendations on delete cascade,
+    -- Goes with the letter, by way of the recommendation; but is looked for before.
+    letter_id bigint references cover_letter_samples on delete restrict
+);
+create index on user_interactions (recommendation_id);
+create index on user_interactions (letter_id);

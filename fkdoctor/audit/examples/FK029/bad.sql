@@ -1,0 +1,8 @@
+-- Finds billing.invoices.invoices_user_id_fkey
+create schema billing;
+create table users (id bigint primary key);
+create table billing.invoices (
+    id bigint primary key,
+    user_id bigint references users on delete cascade
+);
+create index on billing.invoices (user_id);

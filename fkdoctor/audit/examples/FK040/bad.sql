@@ -1,0 +1,7 @@
+-- Finds public.job_recommendations.job_recommendations_posting_id_fkey
+create table job_postings (id bigint primary key);
+create table job_recommendations (
+    id bigint primary key,
+    posting_id bigint references job_postings on delete restrict deferrable
+);
+create index on job_recommendations (posting_id);

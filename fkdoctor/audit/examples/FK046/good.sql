@@ -1,0 +1,7 @@
+create table users (id bigint primary key);
+create table resumes (
+    id bigint primary key,
+    user_id bigint references users on delete restrict,
+    deleted_at timestamptz
+);
+create index on resumes (user_id);

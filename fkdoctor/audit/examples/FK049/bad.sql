@@ -1,0 +1,2 @@
+-- Finds public.ratings.subject_id
+create table ratings (id bigint primary key, subject_type text, subject_id bigint);

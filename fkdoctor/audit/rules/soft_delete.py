@@ -1,0 +1,238 @@
+"""Rules about tables whose rows are marked as deleted, and stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fkdoctor.audit.finding import Evidence, Rule, Severity
+from fkdoctor.audit.remedy import alter_table
+from fkdoctor.audit.wording import columns_of, listed, with_rows
+from fkdoctor.identifier import quote, shorten
+from fkdoctor.inspect.graph import keys_into
+from fkdoctor.schema import (
+    Column,
+    ForeignKey,
+    Index,
+    ReferentialAction,
+    Schema,
+    Table,
+    TableKind,
+    TableName,
+)
+
+SHOWN = 8
+
+_MOMENTS = {"deleted_at", "deleted_on", "deletedat", "date_deleted", "deleted_date"}
+_SWITCHES = {"is_deleted", "isdeleted", "deleted"}
+
+
+def soft_delete_column(schema: Schema, table: Table) -> Column | None:
+    """The column that marks the table's rows as deleted; None where there is none.
+
+    It is the one that fkdoctor.toml names; else a time that may be NULL, or a boolean, with a name
+    that says so.
+    """
+    for column in table.columns:
+        name = column.name.lower()
+        if column.name == schema.soft_delete_column and not column.not_null:
+            return column
+        moment = column.base_type.startswith(("timestamp", "date")) and not column.not_null
+        if (moment and name in _MOMENTS) or (column.base_type == "boolean" and name in _SWITCHES):
+            return column
+    return None
+
+
+def live_condition(column: Column) -> str:
+    """SQL that is true of rows that are alive: `deleted_at IS NULL`."""
+    name = quote(column.name)
+    if column.base_type != "boolean":
+        return f"{name} IS NULL"
+    return f"NOT {name}" if column.not_null else f"{name} IS NOT TRUE"
+
+
+def find_unique_over_deleted(schema: Schema) -> Iterator[Evidence]:
+    """The unique indexes that rows marked as deleted still occupy."""
+    for table in schema.tables:
+        mark = soft_delete_column(schema, table)
+        if mark is None or table.partition_of is not None:
+            continue
+        for index in table.indexes:
+            if not _occupied_by_deleted(table, index, mark):
+                continue
+            columns = tuple(part.column for part in index.keys if part.column is not None)
+            used = _referencing(schema, table.name, columns)
+            name = TableName(table.name.schema, index.name)
+            detail = (
+                f"A row of {with_rows(schema, table.name)} that is marked in {quote(mark.name)} "
+                f"still has its {columns_of(columns)} for itself ({name}): no live row can have "
+                "the same."
+            )
+            if used:
+                detail += (
+                    f" {listed(key.label for key in used)} references it, and can't reference a "
+                    "partial index."
+                )
+            yield Evidence(
+                subject=str(name),
+                detail=detail,
+                tables=(table.name,),
+                sql=None if used else _only_live(table, index, mark, columns),
+            )
+
+
+def _occupied_by_deleted(table: Table, index: Index, mark: Column) -> bool:
+    """Whether it keeps a value for a row that is marked, a value that somebody chose."""
+    plain = index.columns
+    if not index.unique or index.primary or not index.valid or plain is None:
+        return False
+    if index.predicate is not None or mark.name in plain:
+        return False
+    key = table.primary_key
+    if key and set(key.columns) <= set(plain):
+        return False
+    return not any(_is_generated(table.column(name)) for name in plain)
+
+
+def _is_generated(column: Column) -> bool:
+    """Whether the database or a generator makes the value, so that none is wanted twice."""
+    return (
+        column.identity
+        or column.generated
+        or column.base_type == "uuid"
+        or "nextval(" in (column.default or "")
+        or "uuid" in (column.default or "")
+    )
+
+
+def _referencing(
+    schema: Schema, table: TableName, columns: tuple[str, ...]
+) -> tuple[ForeignKey, ...]:
+    return tuple(
+        key for key in keys_into(schema, table) if set(key.referenced_columns) == set(columns)
+    )
+
+
+def _only_live(table: Table, index: Index, mark: Column, columns: tuple[str, ...]) -> str | None:
+    if table.kind is not TableKind.TABLE or index.method != "btree" or index.nulls_not_distinct:
+        return None
+    name = shorten(index.name, "_live")
+    listing = ", ".join(map(quote, columns))
+    drop = (
+        alter_table(table.name, f"DROP CONSTRAINT {quote(index.constraint)}")
+        if index.constraint
+        else f"DROP INDEX CONCURRENTLY {TableName(table.name.schema, index.name)};"
+    )
+    return (
+        f"CREATE UNIQUE INDEX CONCURRENTLY {quote(name)} ON {table.name} ({listing}) "
+        f"WHERE {live_condition(mark)};\n{drop}"
+    )
+
+
+def find_cascades_into_marked(schema: Schema) -> Iterator[Evidence]:
+    """The keys whose CASCADE really deletes rows that are otherwise marked."""
+    for key in schema.foreign_keys:
+        if not key.enforced or key.on_delete is not ReferentialAction.CASCADE:
+            continue
+        here, there = schema.table(key.referencing), schema.table(key.referenced)
+        mark = soft_delete_column(schema, here)
+        if mark is not None and soft_delete_column(schema, there) is None:
+            yield Evidence(
+                subject=key.label,
+                detail=(
+                    f"Rows of {with_rows(schema, here.name)} are marked in {quote(mark.name)} and "
+                    f"kept. A DELETE in {with_rows(schema, there.name)}, which has no such column, "
+                    "removes them for good."
+                ),
+                keys=(key,),
+            )
+
+
+_ACTING = (
+    ReferentialAction.CASCADE,
+    ReferentialAction.SET_NULL,
+    ReferentialAction.SET_DEFAULT,
+)
+
+
+def find_idle_actions(schema: Schema) -> Iterator[Evidence]:
+    """The tables that are marked, with the keys whose action marking does not set off."""
+    for table in schema.tables:
+        mark = soft_delete_column(schema, table)
+        if mark is None or table.partition_of is not None:
+            continue
+        idle = [
+            key
+            for key in keys_into(schema, table.name)
+            if key.enforced
+            and key.on_delete in _ACTING
+            and not key.self_referencing
+            and soft_delete_column(schema, schema.table(key.referencing)) is None
+        ]
+        if idle:
+            told = [f"{key.label} ({key.on_delete.sql})" for key in idle[:SHOWN]]
+            if len(idle) > SHOWN:
+                told.append(f"{len(idle) - SHOWN} more")
+            yield Evidence(
+                subject=str(table.name),
+                detail=(
+                    f"A row of {with_rows(schema, table.name)} is deleted by setting "
+                    f"{quote(mark.name)}, which is no DELETE: {listed(told)} "
+                    f"{'does' if len(idle) == 1 else 'do'} nothing then, and the rows go on "
+                    "referencing it."
+                ),
+                keys=tuple(idle),
+                tables=(table.name,),
+            )
+
+
+RULES = (
+    Rule(
+        id="FK045",
+        name="unique-over-deleted",
+        severity=Severity.WARNING,
+        condition=(
+            "A table has a column that marks rows as deleted (fkdoctor.toml names it; else "
+            "deleted_at and the like), and a unique index that holds the marked rows too. Keys "
+            "that a generator makes are left out."
+        ),
+        effect=(
+            "What a deleted row had can't be used again: who signs up anew with the same address "
+            "is refused. An upsert meets the deleted row, and changes it unseen."
+        ),
+        remedy="A unique index over the live rows only, in place of this one.",
+        check=find_unique_over_deleted,
+    ),
+    Rule(
+        id="FK046",
+        name="cascade-into-soft-delete",
+        severity=Severity.INFO,
+        condition=(
+            "CASCADE leads into a table whose rows are marked as deleted, from one whose rows are "
+            "not."
+        ),
+        effect=(
+            "The rows that soft delete is to keep are gone for good, live and marked ones, with "
+            "one DELETE in the other table."
+        ),
+        remedy="RESTRICT; or soft delete for the referenced table too.",
+        check=find_cascades_into_marked,
+    ),
+    Rule(
+        id="FK047",
+        name="idle-action",
+        severity=Severity.INFO,
+        condition=(
+            "A table's rows are marked as deleted, and keys from tables without such a column do "
+            "CASCADE, SET NULL or SET DEFAULT."
+        ),
+        effect=(
+            "Marking is an UPDATE: what ON DELETE promises does not happen, and live rows go on "
+            "referencing a row that counts as deleted."
+        ),
+        remedy=(
+            "Mark or release the referencing rows in the same transaction; fkdoctor's "
+            "op.add_soft_delete gives them the column."
+        ),
+        check=find_idle_actions,
+    ),
+)

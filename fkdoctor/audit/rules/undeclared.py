@@ -1,0 +1,158 @@
+"""Hints: columns that look like references although no foreign key says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from fkdoctor.audit.finding import Evidence, Rule, Severity
+from fkdoctor.audit.remedy import alter_table
+from fkdoctor.audit.wording import with_rows
+from fkdoctor.identifier import quote
+from fkdoctor.inspect.logical import Likeness, find_likenesses, find_polymorphs
+from fkdoctor.schema import Schema, TableKind, TableName
+
+
+def find_undeclared(schema: Schema) -> Iterator[Evidence]:
+    """The columns that look like a reference to one row."""
+    polymorphic = {(pair.table, pair.key.name) for pair in find_polymorphs(schema)}
+    for likeness in find_likenesses(schema):
+        if (likeness.table, likeness.column.name) in polymorphic:
+            continue
+        indexed = any(
+            index.keys and index.keys[0].column == likeness.column.name
+            for index in schema.table(likeness.table).indexes
+        )
+        yield Evidence(
+            subject=_label(likeness.table, likeness.column.name),
+            detail=(
+                f"{_looks(schema, likeness)}; {'it is indexed' if indexed else 'it has no index'}."
+            ),
+            tables=(likeness.table, likeness.target),
+            sql=_adopt(schema, likeness),
+            toml=_reference_block(likeness),
+        )
+
+
+def find_listed(schema: Schema) -> Iterator[Evidence]:
+    """The arrays that look like references to many rows."""
+    for likeness in find_likenesses(schema, elements=True):
+        yield Evidence(
+            subject=_label(likeness.table, likeness.column.name),
+            detail=f"{_looks(schema, likeness)}, each element one.",
+            tables=(likeness.table, likeness.target),
+            toml=_reference_block(likeness),
+        )
+
+
+def find_polymorphic(schema: Schema) -> Iterator[Evidence]:
+    """The pairs of columns that look like references to rows of several tables."""
+    for pair in find_polymorphs(schema):
+        kind, key = quote(pair.kind.name), quote(pair.key.name)
+        yield Evidence(
+            subject=_label(pair.table, pair.key.name),
+            detail=(
+                f"In {with_rows(schema, pair.table)}, {kind} seems to say of which kind the row is "
+                f"whose key {key} holds; no foreign key checks that."
+            ),
+            tables=(pair.table,),
+        )
+
+
+def _looks(schema: Schema, likeness: Likeness) -> str:
+    return (
+        f"{quote(likeness.column.name)} of {with_rows(schema, likeness.table)} looks like a "
+        f"reference to {with_rows(schema, likeness.target)}: it has {likeness.by_name} in it and "
+        f"the type of {quote(likeness.target_column)}, {likeness.column.type.removesuffix('[]')}"
+    )
+
+
+def _label(table: TableName, column: str) -> str:
+    return f"{table}.{quote(column)}"
+
+
+def _reference_block(likeness: Likeness) -> str:
+    brackets = "[]" if likeness.column.base_type.endswith("[]") else ""
+    source = _label(likeness.table, likeness.column.name) + brackets
+    target = _label(likeness.target, likeness.target_column)
+    # A TOML basic string is escaped as one in JSON.
+    return (
+        "[[reference]]\n"
+        f"from = {json.dumps(source, ensure_ascii=False)}\n"
+        f"to = {json.dumps(target, ensure_ascii=False)}"
+    )
+
+
+def _adopt(schema: Schema, likeness: Likeness) -> str | None:
+    """SQL that makes it a foreign key; None where that has to check all rows at once."""
+    if schema.table(likeness.table).kind is TableKind.PARTITIONED:
+        return None
+    name = f"{likeness.table.name}_{likeness.column.name}_fkey"
+    add = (
+        f"ADD CONSTRAINT {quote(name)} FOREIGN KEY ({quote(likeness.column.name)}) "
+        f"REFERENCES {likeness.target} ({quote(likeness.target_column)}) NOT VALID"
+    )
+    return "\n".join(
+        (
+            alter_table(likeness.table, add),
+            alter_table(likeness.table, f"VALIDATE CONSTRAINT {quote(name)}"),
+        )
+    )
+
+
+_DECLARE = (
+    "If it is one, declare it: as a foreign key, where rows can't be left without what they "
+    "reference; or as [[reference]] in fkdoctor.toml, which the audit then watches. If not: the "
+    "ignore list."
+)
+
+RULES = (
+    Rule(
+        id="FK048",
+        name="undeclared-reference",
+        severity=Severity.INFO,
+        condition=(
+            "A column without a foreign key has a table's name, or that of a table's primary key, "
+            "in its name, and the type of that primary key. A hint, from names and types alone."
+        ),
+        effect=(
+            "If it is a reference, nothing keeps it: deleting or merging the other row leaves it "
+            "dangling, and no tool that reads foreign keys knows of it."
+        ),
+        remedy=_DECLARE,
+        check=find_undeclared,
+    ),
+    Rule(
+        id="FK049",
+        name="polymorphic-reference",
+        severity=Severity.INFO,
+        condition=(
+            "A table has two columns, such as owner_type and owner_id, of which the second has no "
+            "foreign key. A hint, from names and types alone."
+        ),
+        effect=(
+            "No foreign key can check a reference whose table is named by a value: deleting the "
+            "other row leaves it dangling."
+        ),
+        remedy=(
+            "A column and a foreign key for each kind, with CHECK (num_nonnulls(…) = 1); or a "
+            "[[reference]] in fkdoctor.toml for each kind, with where = \"owner_type = 'User'\"."
+        ),
+        check=find_polymorphic,
+    ),
+    Rule(
+        id="FK050",
+        name="listed-references",
+        severity=Severity.INFO,
+        condition=(
+            "An array column such as job_ids has a table's name in its name, and elements of the "
+            "type of its primary key. A hint, from names and types alone."
+        ),
+        effect=(
+            "PostgreSQL has no foreign keys from the elements of an array: deleting or merging a "
+            "row leaves its key in the arrays."
+        ),
+        remedy="A table of pairs with two foreign keys; or a [[reference]] in fkdoctor.toml.",
+        check=find_listed,
+    ),
+)

@@ -1,0 +1,34 @@
+-- How far have the numbers got that foreign keys reference?
+-- A row per referenced column of a whole type on which there are statistics that the role may read:
+-- table oid, position, the highest value that the last ANALYZE saw.
+select
+    cast(c.oid as bigint) as table_oid,
+    a.attnum as position,
+    highest.value as highest
+from (
+    select distinct k.confrelid as oid, pg_catalog.unnest(k.confkey) as position
+    from pg_catalog.pg_constraint as k
+    where k.contype = 'f'
+) as used
+join pg_catalog.pg_class as c on c.oid = used.oid
+join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = used.position
+join pg_catalog.pg_stats as s
+    on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = a.attname
+cross join lateral (
+    -- The statistics are of the column's type, which only their text tells.
+    select max(bound) as value
+    from (
+        select pg_catalog.unnest(cast(cast(s.histogram_bounds as text) as bigint[])) as bound
+        union all
+        select pg_catalog.unnest(cast(cast(s.most_common_vals as text) as bigint[]))
+    ) as bounds
+) as highest
+where a.atttypid in (
+        cast('pg_catalog.int2' as pg_catalog.regtype),
+        cast('pg_catalog.int4' as pg_catalog.regtype),
+        cast('pg_catalog.int8' as pg_catalog.regtype)
+    )
+    and not s.inherited
+    and highest.value is not null
+order by table_oid, position;
