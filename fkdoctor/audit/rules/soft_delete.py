@@ -90,18 +90,15 @@ def _occupied_by_deleted(table: Table, index: Index, mark: Column) -> bool:
     key = table.primary_key
     if key and set(key.columns) <= set(plain):
         return False
+    if len(plain) == 1 and table.column(plain[0]).base_type == "uuid":
+        return plain[0].lower().endswith("_id")  # else a name of its own, made by the application
     return not any(_is_generated(table.column(name)) for name in plain)
 
 
 def _is_generated(column: Column) -> bool:
-    """Whether the database or a generator makes the value, so that none is wanted twice."""
-    return (
-        column.identity
-        or column.generated
-        or column.base_type == "uuid"
-        or "nextval(" in (column.default or "")
-        or "uuid" in (column.default or "")
-    )
+    """Whether the database makes the value, so that none is wanted twice."""
+    made = column.default or ""
+    return column.identity or column.generated or "nextval(" in made or "uuid" in made
 
 
 def _referencing(

@@ -62,7 +62,7 @@ def find_polymorphic(schema: Schema) -> Iterator[Evidence]:
 def _looks(schema: Schema, likeness: Likeness) -> str:
     return (
         f"{quote(likeness.column.name)} of {with_rows(schema, likeness.table)} looks like a "
-        f"reference to {with_rows(schema, likeness.target)}: it has {likeness.by_name} in it and "
+        f"reference to {with_rows(schema, likeness.target)}: it has {likeness.by_name} and "
         f"the type of {quote(likeness.target_column)}, {likeness.column.type.removesuffix('[]')}"
     )
 
