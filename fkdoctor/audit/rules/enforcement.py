@@ -16,11 +16,13 @@ def find_not_validated(schema: Schema) -> Iterator[Evidence]:
     """The keys that were added NOT VALID and never validated."""
     for key in schema.foreign_keys:
         if key.enforced and not key.validated:
+            since = f" It is so since {key.written_at:%Y-%m-%d}." if key.written_at else ""
             yield Evidence(
                 subject=key.label,
                 detail=(
                     f"The rows that {with_rows(schema, key.referencing)} had when the key was "
                     f"added were never checked; some may reference nothing in {key.referenced}."
+                    f"{since}"
                 ),
                 keys=(key,),
                 sql=remedy.validate(key),
