@@ -375,7 +375,7 @@ class ForeignKey:
 
 @dataclass(frozen=True, kw_only=True)
 class LogicalReference:
-    """A reference that fkdoctor.toml declares and PostgreSQL does not know.
+    """A reference that PostgreSQL does not know: fkdoctor.toml declares it, or it is `guessed`.
 
     `elements` is whether the column is an array, each element of which references a row;
     `condition` is SQL on the referencing row, where only some rows reference that table.
@@ -387,6 +387,7 @@ class LogicalReference:
     referenced_column: str
     elements: bool = False
     condition: str | None = None
+    guessed: bool = False
 
     @property
     def label(self) -> str:

@@ -81,6 +81,18 @@ class Likeness:
     target_column: str
     by_name: str
 
+    @property
+    def reference(self) -> LogicalReference:
+        """The reference that it looks like."""
+        return LogicalReference(
+            referencing=self.table,
+            referencing_column=self.column.name,
+            referenced=self.target,
+            referenced_column=self.target_column,
+            elements=self.column.base_type.endswith("[]"),
+            guessed=True,
+        )
+
 
 # What names end with where they hold another row's key: `user_id`, `userId`, `user_uuid`.
 _ENDING = re.compile(

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import lost, read_snapshot, said, set_local
 from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS
+from fkdoctor.inspect.logical import find_likenesses
 from fkdoctor.inspect.soft_delete import soft_delete_column
 from fkdoctor.schema import (
     Flaw,
@@ -41,6 +42,10 @@ SAMPLED = 20_000
 """About how many rows a sample has; a table with fewer is counted at once."""
 
 
+GUESSED = 2_000
+"""About how many rows are looked at to tell whether a column is a reference at all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Thoroughness:
     """How the rows are looked at: a sample of them, or all; and how long one query may run."""
@@ -50,8 +55,13 @@ class Thoroughness:
 
 
 def choose_references(schema: Schema, covers: Callable[[TableName], bool]) -> tuple[Reference, ...]:
-    """The keys and declared references from or to a table that is asked about."""
-    everything: tuple[Reference, ...] = (*schema.foreign_keys, *schema.references)
+    """The keys, declared references and likely ones from or to a table that is asked about."""
+    likely = (*find_likenesses(schema), *find_likenesses(schema, elements=True))
+    everything: tuple[Reference, ...] = (
+        *schema.foreign_keys,
+        *schema.references,
+        *(likeness.reference for likeness in likely),
+    )
     return tuple(one for one in everything if covers(one.referencing) or covers(one.referenced))
 
 
@@ -112,6 +122,13 @@ def _questions(
     schema: Schema, reference: Reference, thoroughness: Thoroughness
 ) -> Iterator[_Question]:
     estimate = schema.row_estimate(reference.referencing)
+    if isinstance(reference, LogicalReference) and reference.guessed:
+        share = min(100.0, 100 * GUESSED / max(estimate or 1, 1))
+        yield _Question(
+            subject="a sample of the rows",
+            ask=lambda connection: _sample(connection, schema, reference, share),
+        )
+        return
     large = estimate is not None and estimate > SAMPLED
     if large:
         percent = max(100 * SAMPLED / (estimate or 1), 0.0001)

@@ -10,8 +10,16 @@ import pytest
 
 from fkdoctor.audit import audit_schema
 from fkdoctor.config import Config, ReferenceConfig, load_config
+from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.errors import ConfigError, UnknownName
+from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.logical import declare
+from fkdoctor.inspect.rows import (
+    Thoroughness,
+    choose_references,
+    count_rows,
+    with_rows_counted,
+)
 
 UP = "create table {} (id int primary key);"
 
@@ -110,3 +118,39 @@ def test_a_bare_table_is_looked_up_in_the_configured_schemas(lab: Any) -> None:
     config = replace(Config(), references=(ReferenceConfig(source="down.a", target="up.id"),))
     (reference,) = declare(lab.schema(), config).references
     assert reference.label == "s.down.a"
+
+
+def test_the_rows_confirm_a_hint_or_end_it(lab: Any) -> None:
+    tables = UP.format("jobs") + "create table down (job_id int, job_ids int[]);"
+    tables += "insert into jobs select generate_series(1, 100);"
+    lab.prepare(
+        {
+            "all_there": tables + "insert into down select i, array[i, 1]"
+            " from generate_series(1, 100) as i",
+            "mostly": tables
+            + "insert into down select i, array[i] from generate_series(5, 105) as i",
+            "others": tables + "insert into down select i * 7, array[i * 7]"
+            " from generate_series(1, 100) as i",
+            "empty": tables,
+        }
+    )
+    with connect(open_engine(resolve_target(lab.url, Config()))) as connection:
+        schema = inspect_database(connection)
+        thorough = Thoroughness(exact=True, statement_timeout=0)
+        for counts, unread in count_rows(
+            connection, schema, choose_references(schema, lambda table: True), thorough
+        ):
+            schema = with_rows_counted(schema, counts, unread)
+
+    assert schema.unread == ()
+    hints = subjects(schema, "FK048")
+    held = {name: finding.detail.partition("; ")[2] for name, finding in hints.items()}
+    assert set(hints) == {"all_there.down.job_id", "mostly.down.job_id", "empty.down.job_id"}
+    assert hints["all_there.down.job_id"].detail.endswith(
+        "Of 100 sampled values 100 are keys there."
+    )
+    assert "Of 101 sampled values 96 are keys there." in held["mostly.down.job_id"]
+    assert "No row that was looked at has a value." in held["empty.down.job_id"]
+    lists = subjects(schema, "FK050")
+    assert set(lists) == {"all_there.down.job_ids", "mostly.down.job_ids", "empty.down.job_ids"}
+    assert subjects(schema, "FK051") == {}
