@@ -375,7 +375,7 @@ class ForeignKey:
 
 @dataclass(frozen=True, kw_only=True)
 class LogicalReference:
-    """A reference that fkdoctor.toml declares and PostgreSQL does not know.
+    """A reference that PostgreSQL does not know: fkdoctor.toml declares it, or it is `guessed`.
 
     `elements` is whether the column is an array, each element of which references a row;
     `condition` is SQL on the referencing row, where only some rows reference that table.
@@ -387,6 +387,7 @@ class LogicalReference:
     referenced_column: str
     elements: bool = False
     condition: str | None = None
+    guessed: bool = False
 
     @property
     def label(self) -> str:
@@ -401,6 +402,36 @@ class LogicalReference:
             f"{quote(self.referencing_column)}{brackets} → "
             f"{self.referenced}({quote(self.referenced_column)})"
         )
+
+
+class Flaw(Enum):
+    """What was looked for in the rows of a reference.
+
+    DANGLING: it references nothing. HALF_NULL: a composite one is NULL in a part.
+    UNDER_DELETED: it references a row that is marked as deleted. NO_DEFAULT: there is no row that
+    SET DEFAULT would lead to.
+    """
+
+    DANGLING = "dangling"
+    HALF_NULL = "half null"
+    UNDER_DELETED = "under deleted"
+    NO_DEFAULT = "no default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowCount:
+    """How many rows of a reference (its label) have a flaw.
+
+    `looked_at` is None where all rows were counted, and else how many were, by a sample; `rows` are
+    some of the rows with the flaw, by `identity` and then what they reference.
+    """
+
+    reference: str
+    flaw: Flaw
+    count: int
+    looked_at: int | None = None
+    identity: tuple[str, ...] = ()
+    rows: tuple[tuple[str | None, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -433,7 +464,8 @@ class ReplicaSetting:
 class Schema:
     """One consistent look at a database: every table and every foreign key outside the catalogs.
 
-    `references` and `soft_delete_column` are what fkdoctor.toml says about it.
+    `references` and `soft_delete_column` are what fkdoctor.toml says about it, `row_counts` what
+    was found in the rows, if they were asked for.
     """
 
     database: str
@@ -447,6 +479,11 @@ class Schema:
     trigger_functions: tuple[TriggerFunction, ...] = ()
     references: tuple[LogicalReference, ...] = ()
     soft_delete_column: str = "deleted_at"
+    row_counts: tuple[RowCount, ...] = ()
+
+    @cached_property
+    def _row_counts(self) -> Mapping[tuple[str, Flaw], RowCount]:
+        return {(found.reference, found.flaw): found for found in self.row_counts}
 
     @cached_property
     def _tables_by_name(self) -> Mapping[TableName, Table]:
@@ -489,6 +526,10 @@ class Schema:
             return self._tables_by_name[name]
         except KeyError:
             raise self._unknown(str(name), self._tables_by_name) from None
+
+    def row_count(self, reference: ForeignKey | LogicalReference, flaw: Flaw) -> RowCount | None:
+        """How many of its rows have the flaw; None where they were not looked at."""
+        return self._row_counts.get((reference.label, flaw))
 
     def trigger_function(self, trigger: Trigger) -> TriggerFunction | None:
         """The function that the trigger calls; None where it could not be read."""

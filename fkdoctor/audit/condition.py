@@ -1,17 +1,17 @@
 """What does a CHECK say about rows of which only is known which columns are NULL?
 
 Its text is parsed and followed with every choice that is left open: other columns NULL or not,
-comparisons true or false, alike wherever the same one stands. What this does not understand, it
-says nothing about.
+comparisons true or false, alike wherever the same values are compared. What this does not
+understand, it says nothing about.
 """
 
 from __future__ import annotations
 
-import itertools
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum, auto
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlglot import exp
 
-MOST_CHOICES = 12
-"""How many open choices are tried out in all combinations, 4,096 at most."""
+MOST_WORLDS = 4_096
+"""How many combinations of open choices are tried out."""
 
 
 class Effect(Enum):
@@ -42,19 +42,15 @@ def effect_of_nulls(
     check = _parse_check(definition)
     if check is None:
         return Effect.UNKNOWN
-    before, after = frozenset(filled), frozenset(nulled)
+    before, after = frozenset((*filled, *not_null)), frozenset(nulled)
     if check.columns.isdisjoint(after):
         return Effect.NEVER
-    open_columns = sorted(check.columns - before - frozenset(not_null))
     refused = kept = False
     try:
-        for world in _worlds(check, open_columns):
-            if check.holds(world, frozenset()) is False:
-                continue
-            if check.holds(world, after) is False:
-                refused = True
-            else:
-                kept = True
+        for was, becomes in _explore(check.tree, before, (frozenset(), after)):
+            if was is not False:
+                refused |= becomes is False
+                kept |= becomes is not False
     except _NotUnderstood:
         return Effect.UNKNOWN
     if not refused:
@@ -67,17 +63,24 @@ def forbids(definition: str, null: Iterable[str], filled: Iterable[str]) -> bool
     check = _parse_check(definition)
     if check is None:
         return False
-    nulls = frozenset(null)
-    open_columns = sorted(check.columns - nulls - frozenset(filled))
     try:
-        worlds = _worlds(check, open_columns)
-        return all(check.holds(world, nulls) is False for world in worlds)
+        return all(
+            holds is False
+            for (holds,) in _explore(check.tree, frozenset(filled), (frozenset(null),))
+        )
     except _NotUnderstood:
         return False
 
 
 class _NotUnderstood(Exception):
     """The expression has something in it that this module does not know."""
+
+
+class _Open(Exception):
+    """The value depends on something that no choice was made about."""
+
+    def __init__(self, question: str) -> None:
+        self.question = question
 
 
 @dataclass(frozen=True)
@@ -87,43 +90,48 @@ class _Some:
     text: str
 
 
-_Value = bool | int | _Some | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _World:
-    """One choice: the columns that are NULL, and what is true of the comparisons."""
-
-    nulls: frozenset[str]
-    truths: Mapping[str, bool]
+_Value = bool | int | Decimal | str | _Some | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Check:
-    """A parsed CHECK; `atoms` are its comparisons, as column and literal where they are that."""
+    """A parsed CHECK and the columns in it."""
 
     tree: exp.Expr
     columns: frozenset[str]
-    atoms: Mapping[str, str | None]
-
-    def holds(self, world: _World, more_nulls: frozenset[str]) -> bool | None:
-        """Whether it is true, false or unknown in the world, with some more columns NULL."""
-        return _Evaluation(world, more_nulls).truth(self.tree)
 
 
-def _worlds(check: _Check, open_columns: list[str]) -> Iterator[_World]:
-    atoms = sorted(check.atoms)
-    if len(open_columns) + len(atoms) > MOST_CHOICES:
-        raise _NotUnderstood
-    for truths in itertools.product((True, False), repeat=len(atoms)):
-        chosen = dict(zip(atoms, truths, strict=True))
-        equal = [check.atoms[atom] for atom in atoms if chosen[atom] and check.atoms[atom]]
-        # A column equals one literal at most.
-        if len(equal) != len(set(equal)):
-            continue
-        for nulls in itertools.product((True, False), repeat=len(open_columns)):
-            names = (name for name, null in zip(open_columns, nulls, strict=True) if null)
-            yield _World(nulls=frozenset(names), truths=chosen)
+def _explore(
+    tree: exp.Expr, filled: frozenset[str], nulls: tuple[frozenset[str], ...]
+) -> Iterator[tuple[bool | None, ...]]:
+    """In every world that differs: whether it holds, once with each of these columns NULL."""
+    waiting: list[dict[str, bool]] = [{}]
+    worlds = 0
+    while waiting:
+        answers = waiting.pop()
+        try:
+            yield tuple(_Evaluation(answers, filled, null).truth(tree) for null in nulls)
+        except _Open as open_:
+            worlds += 1
+            if worlds > MOST_WORLDS:
+                raise _NotUnderstood from None
+            waiting += [
+                {**answers, open_.question: answer}
+                for answer in (True, False)
+                if not answer or _possible(answers, open_.question)
+            ]
+
+
+_EQUALITY = re.compile(r"(?P<value>.+) = (?P<constant>'.*'|-?[0-9.]+)", re.S)
+
+
+def _possible(answers: Mapping[str, bool], question: str) -> bool:
+    """Whether it can be true besides: a value equals one constant at most."""
+    asked = _EQUALITY.fullmatch(question)
+    return asked is None or not any(
+        answer and (known := _EQUALITY.fullmatch(told)) and known["value"] == asked["value"]
+        for told, answer in answers.items()
+    )
 
 
 _DEFINITION = re.compile(r"CHECK \((.+)\)(?: NO INHERIT)?(?: NOT VALID)?(?: NOT ENFORCED)?", re.S)
@@ -144,17 +152,10 @@ def _parse_check(definition: str) -> _Check | None:
     if tree is None:
         return None
     columns = frozenset(column.name for column in tree.find_all(exp.Column))
-    collector = _Collector()
-    try:
-        collector.truth(tree)
-    except _NotUnderstood:
-        return None
-    return _Check(tree=tree, columns=columns, atoms=collector.atoms)
+    return _Check(tree=tree, columns=columns)
 
 
-_COMPARED: Mapping[str, Callable[[int, int], bool]] = {
-    "EQ": operator.eq,
-    "NEQ": operator.ne,
+_COMPARED: Mapping[str, Callable[[Decimal | int, Decimal | int], bool]] = {
     "GT": operator.gt,
     "GTE": operator.ge,
     "LT": operator.lt,
@@ -170,28 +171,37 @@ _COMPUTED: Mapping[str, Callable[[int, int], int]] = {
 # Strict: NULL if an argument is NULL, and else never.
 _STRICT = {"Length", "Lower", "Upper", "Trim", "Abs"}
 _PATTERNS = {"Like", "ILike", "RegexpLike", "RegexpILike", "SimilarTo"}
+# A cast to these leaves the value what it is.
+_SAME = {"TEXT", "VARCHAR", "CHAR", "BPCHAR"}
 
 
 class _Evaluation:
     """The value of expressions in one world."""
 
-    def __init__(self, world: _World, more_nulls: frozenset[str]) -> None:
-        self._world = world
-        self._nulls = world.nulls | more_nulls
+    def __init__(
+        self, answers: Mapping[str, bool], filled: frozenset[str], nulls: frozenset[str]
+    ) -> None:
+        self._answers = answers
+        self._filled = filled
+        self._nulls = nulls
 
     def truth(self, node: exp.Expr) -> bool | None:
         """The value as a condition."""
-        value = self.value(node)
+        return self._as_truth(self.value(node))
+
+    def _as_truth(self, value: _Value) -> bool | None:
         if isinstance(value, _Some):
-            return self._atom(value.text, None)
-        return None if value is None else bool(value)
+            return self._ask(value.text)
+        if value is None or isinstance(value, bool):
+            return value
+        raise _NotUnderstood
 
     def value(self, node: exp.Expr) -> _Value:
         """The value: NULL, a number or truth that follows, or something that is not NULL."""
         value = self._value(node)
         # Newer sqlglot marks NOT in IS NOT NULL, NOT LIKE and the like so, older puts a Not around.
         if node.args.get("negate"):
-            return None if value is None else not value
+            return None if value is None else not self._as_truth(value)
         return value
 
     def _value(self, node: exp.Expr) -> _Value:
@@ -204,9 +214,11 @@ class _Evaluation:
             case "Boolean":
                 return bool(node.this)
             case "Literal":
-                return int(node.this) if node.is_int else _Some(node.sql())
+                return _constant(node)
+            case "Neg":
+                return self._negative(node)
             case "Column":
-                return None if node.name in self._nulls else _Some(node.sql())
+                return None if self._is_null(node.name) else _Some(node.sql())
             case "And" | "Or":
                 return self._junction(node, decisive=kind == "Or")
             case "Not":
@@ -226,24 +238,36 @@ class _Evaluation:
                 return self._cast(node)
             case "Between":
                 return self._strict(kind, node.this, node.args["low"], node.args["high"])
+            case "EQ" | "NEQ":
+                return self._equation(node, equal=kind == "EQ")
             case "Anonymous":
                 return self._function(node)
-        if kind in _COMPARED:
-            return self._compare(node, kind)
+        if kind in _ORDERS:
+            return self._order(node, kind)
         if kind in _COMPUTED:
             return self._compute(node, kind)
         if kind in _PATTERNS:
             return self._strict(kind, node.this, node.expression)
         if kind in _STRICT:
-            return None if self.value(node.this) is None else _Some(node.sql())
+            value = self.value(node.this)
+            return None if value is None else _Some(f"{kind}({_text(value)})")
         raise _NotUnderstood
 
-    def _atom(self, text: str, column: str | None) -> bool:
-        """Whether a comparison is true; `column` if it says that the column equals a literal."""
-        return self._world.truths[text]
+    def _ask(self, question: str) -> bool:
+        try:
+            return self._answers[question]
+        except KeyError:
+            raise _Open(question) from None
+
+    def _is_null(self, column: str) -> bool:
+        if column in self._nulls or column in self._filled:
+            return column in self._nulls
+        return self._ask(f"{column} IS NULL")
 
     def _junction(self, node: exp.Expr, *, decisive: bool) -> bool | None:
-        sides = [self.truth(node.this), self.truth(node.expression)]
+        sides = [self.truth(node.this)]
+        if sides[0] is not decisive:
+            sides.append(self.truth(node.expression))
         if decisive in sides:
             return decisive
         return None if None in sides else not decisive
@@ -260,51 +284,59 @@ class _Evaluation:
         left, right = self.value(node.this), self.value(node.expression)
         if left is None or right is None:
             return (left is right) is equal
-        return self._equal(node.this, node.expression, left, right) is equal
+        return self._equal(left, right) is equal
 
-    def _compare(self, node: exp.Expr, kind: str) -> bool | None:
+    def _equation(self, node: exp.Expr, *, equal: bool) -> bool | None:
         among = type(node.expression).__name__
-        if (kind, among) in (("EQ", "Any"), ("NEQ", "All")):
+        if (equal, among) in ((True, "Any"), (False, "All")):
             found = self._any_of(node.this, _elements(node.expression))
-            return found if among == "Any" or found is None else not found
+            return found if found is None else found is equal
         left, right = self.value(node.this), self.value(node.expression)
         if left is None or right is None:
             return None
-        if not isinstance(left, _Some) and not isinstance(right, _Some):
-            return _COMPARED[kind](left, right)
-        if kind in ("EQ", "NEQ"):
-            return self._equal(node.this, node.expression, left, right) is (kind == "EQ")
-        sign, holds = _ORDERS[kind]
-        return self._atom(f"{node.this.sql()} {sign} {node.expression.sql()}", None) is holds
+        return self._equal(left, right) is equal
 
-    def _equal(self, left: exp.Expr, right: exp.Expr, here: _Value, there: _Value) -> bool:
-        if not isinstance(here, _Some) and not isinstance(there, _Some):
-            return here == there
-        column, literal = _bare(left), _bare(right)
-        if type(column).__name__ in ("Literal", "Boolean"):
-            column, literal = literal, column
-        if type(literal).__name__ == "Boolean":
-            return self._atom(column.sql(), None) is bool(literal.this)
-        one = type(column).__name__ == "Column" and type(literal).__name__ == "Literal"
-        return self._atom(f"{column.sql()} = {literal.sql()}", column.name if one else None)
+    def _order(self, node: exp.Expr, kind: str) -> bool | None:
+        left, right = self.value(node.this), self.value(node.expression)
+        if left is None or right is None:
+            return None
+        if isinstance(left, int | Decimal) and isinstance(right, int | Decimal):
+            return _COMPARED[kind](left, right)
+        sign, holds = _ORDERS[kind]
+        return self._ask(f"{_text(left)} {sign} {_text(right)}") is holds
+
+    def _equal(self, left: _Value, right: _Value) -> bool:
+        if not isinstance(left, _Some):
+            left, right = right, left
+        if not isinstance(left, _Some):
+            return left == right
+        if isinstance(right, bool):
+            return self._ask(left.text) is right
+        return left == right or self._ask(f"{left.text} = {_text(right)}")
 
     def _any_of(self, node: exp.Expr, among: list[exp.Expr]) -> bool | None:
         value = self.value(node)
         if value is None:
             return None
         found = [
-            None if (other := self.value(one)) is None else self._equal(node, one, value, other)
+            None if (other := self.value(one)) is None else self._equal(value, other)
             for one in among
         ]
         return True if True in found else None if None in found else False
+
+    def _negative(self, node: exp.Expr) -> _Value:
+        value = self.value(node.this)
+        if value is None or isinstance(value, int | Decimal):
+            return None if value is None else -value
+        return _Some(f"-{_text(value)}")
 
     def _compute(self, node: exp.Expr, kind: str) -> _Value:
         left, right = self.value(node.this), self.value(node.expression)
         if left is None or right is None:
             return None
-        if isinstance(left, _Some) or isinstance(right, _Some):
-            return _Some(node.sql())
-        return _COMPUTED[kind](left, right)
+        if isinstance(left, int) and isinstance(right, int):
+            return _COMPUTED[kind](left, right)
+        return _Some(f"{kind}({_text(left)}, {_text(right)})")
 
     def _coalesce(self, node: exp.Expr) -> _Value:
         for argument in (node.this, *node.expressions):
@@ -324,14 +356,18 @@ class _Evaluation:
 
     def _cast(self, node: exp.Expr) -> _Value:
         value = self.value(node.this)
+        to = node.args["to"].sql().upper().partition("(")[0]
         if isinstance(value, bool):
-            return int(value) if "INT" in node.args["to"].sql().upper() else value
+            return int(value) if "INT" in to else value
+        if isinstance(value, _Some) and to not in _SAME:
+            return _Some(f"{to}({value.text})")
         return value
 
     def _strict(self, kind: str, *operands: exp.Expr) -> bool | None:
-        if any(self.value(operand) is None for operand in operands):
+        values = [self.value(operand) for operand in operands]
+        if None in values:
             return None
-        return self._atom(f"{kind} {' '.join(operand.sql() for operand in operands)}", None)
+        return self._ask(f"{kind}({', '.join(map(_text, values))})")
 
     def _function(self, node: exp.Expr) -> int:
         name = str(node.this).lower()
@@ -341,44 +377,23 @@ class _Evaluation:
         return nulls if name == "num_nulls" else len(node.expressions) - nulls
 
 
-class _Collector(_Evaluation):
-    """Goes through the whole expression once, and notes what is open in it."""
-
-    def __init__(self) -> None:
-        super().__init__(_World(nulls=frozenset(), truths={}), frozenset())
-        self.atoms: dict[str, str | None] = {}
-
-    def _atom(self, text: str, column: str | None) -> bool:
-        self.atoms[text] = column
-        return True
-
-    def _junction(self, node: exp.Expr, *, decisive: bool) -> bool | None:
-        super()._junction(node, decisive=decisive)
-        return True
-
-    def _case(self, node: exp.Expr) -> _Value:
-        super()._case(node)
-        for branch in node.args["ifs"]:
-            self.truth(branch.this)
-            self.value(branch.args["true"])
-        default = node.args.get("default")
-        return None if default is None else self.value(default)
-
-    def _coalesce(self, node: exp.Expr) -> _Value:
-        values = [self.value(argument) for argument in (node.this, *node.expressions)]
-        return values[0]
+def _constant(node: exp.Expr) -> _Value:
+    if node.args["is_string"]:
+        return str(node.this)
+    return int(node.this) if str(node.this).isdecimal() else Decimal(node.this)
 
 
-def _bare(node: exp.Expr) -> exp.Expr:
-    """The expression without casts and parentheses around it."""
-    while type(node).__name__ in ("Cast", "Paren"):
-        node = node.this
-    return node
+def _text(value: _Value) -> str:
+    if isinstance(value, _Some):
+        return value.text
+    return f"'{value}'" if isinstance(value, str) else str(value)
 
 
 def _elements(node: exp.Expr) -> list[exp.Expr]:
     """The elements of ANY (ARRAY[…])."""
-    array = _bare(node.this)
+    array = node.this
+    while type(array).__name__ in ("Cast", "Paren"):
+        array = array.this
     if type(array).__name__ != "Array":
         raise _NotUnderstood
     return list(array.expressions)

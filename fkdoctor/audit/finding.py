@@ -50,7 +50,7 @@ class Rule:
 
     `condition` says when the rule speaks, `effect` why that hurts, `remedy` what to do. `severity`
     is that of most of its findings. `since` and `until` are the major versions of PostgreSQL on
-    which it can happen.
+    which it can happen; `reads_rows` is whether it speaks only where rows were looked at.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Rule:
     check: Callable[[Schema], Iterator[Evidence]] = field(repr=False)
     since: int | None = None
     until: int | None = None
+    reads_rows: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

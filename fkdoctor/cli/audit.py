@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from sqlalchemy import Connection
 
-from fkdoctor.audit import Report, Severity, make_report, select_scope
+from fkdoctor.audit import RULES, Report, Severity, make_report, select_scope
 from fkdoctor.audit.baseline import format_baseline, load_baseline
 from fkdoctor.cli.output import terminal_width, wants_colour, write
+from fkdoctor.cli.progress import show_progress
 from fkdoctor.cli.session import database_options, open_session
-from fkdoctor.config import FILE_NAME, SEVERITIES
+from fkdoctor.config import FILE_NAME, SEVERITIES, parse_duration
 from fkdoctor.errors import ConfigError
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.logical import declare
+from fkdoctor.inspect.rowlog import RowLog
+from fkdoctor.inspect.rows import Thoroughness, choose_references, count_rows, with_rows_counted
 from fkdoctor.render import markdown, text
 from fkdoctor.render.document import report_as_json
 from fkdoctor.render.sarif import report_as_sarif
+from fkdoctor.schema import ForeignKey, LogicalReference, Schema, Unread
 
 FINDINGS = 1
 
@@ -51,6 +57,27 @@ FINDINGS = 1
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write all findings to this file, and exit with 0.",
 )
+@click.option(
+    "--data",
+    type=click.Choice(("sample", "all")),
+    is_flag=False,
+    flag_value="all",
+    help="Look at the rows too: a sample of each large table, or (--data alone) all rows.",
+)
+@click.option(
+    "--data-timeout",
+    default="5min",
+    show_default=True,
+    metavar="TIME",
+    help="The longest that one query of --data may run.",
+)
+@click.option(
+    "--resume",
+    "resume_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what --data finds to this file, key by key, and skip what it has already.",
+)
 @database_options
 def audit(
     url: str | None,
@@ -61,25 +88,39 @@ def audit(
     fail_on: str | None,
     baseline_path: Path | None,
     written_path: Path | None,
+    data: str | None,
+    data_timeout: str,
+    resume_path: Path | None,
 ) -> None:
     """Show every foreign key with its rule, and what is wrong with them.
 
-    Reads the catalog only: no table is scanned, nothing is locked or changed. --schema and --table
-    can be given several times. `fkdoctor explain FK001` tells what a finding means.
+    Reads the catalog only, unless --data asks for the rows; nothing is locked or changed. --schema
+    and --table can be given several times. `fkdoctor explain FK001` tells what a finding means.
     """
+    if resume_path and not data:
+        raise click.UsageError("--resume is for --data.")
     baseline = load_baseline(baseline_path) if baseline_path else None
     with open_session(url, config_path) as session:
         config = session.config
         schema = inspect_database(
             session.connection, statement_timeout=config.database.statement_timeout
         )
-    schema = declare(schema, config)
-    default = () if schemas or tables else config.database.schemas
+        schema = declare(schema, config)
+        default = () if schemas or tables else config.database.schemas
+        scope = select_scope(schema, schemas or default, tables, config.database.schemas)
+        if data:
+            thoroughness = Thoroughness(
+                exact=data == "all", statement_timeout=_read_timeout(data_timeout)
+            )
+            references = choose_references(schema, scope.covers)
+            log = RowLog(resume_path, schema) if resume_path else None
+            schema = _look_at_rows(session.connection, schema, references, thoroughness, log)
     report = make_report(
         schema,
-        scope=select_scope(schema, schemas or default, tables, config.database.schemas),
+        scope=scope,
         ignore=config.audit.ignore,
         baseline=baseline,
+        rules=RULES if data else tuple(rule for rule in RULES if not rule.reads_rows),
     )
     for pattern in report.idle_ignores:
         click.echo(f"Nothing corresponds to ignore = {pattern!r} any more.", err=True)
@@ -88,6 +129,43 @@ def audit(
         _write_baseline(written_path, report)
     elif report.fails(_severity(fail_on or config.audit.fail_on)):
         click.get_current_context().exit(FINDINGS)
+
+
+def _read_timeout(written: str) -> int:
+    timeout = parse_duration(written)
+    if timeout is None:
+        raise click.BadParameter(
+            'Write a time such as "30s" or "5min".', param_hint="--data-timeout"
+        )
+    return timeout
+
+
+def _look_at_rows(
+    connection: Connection,
+    schema: Schema,
+    references: Sequence[ForeignKey | LogicalReference],
+    thoroughness: Thoroughness,
+    log: RowLog | None,
+) -> Schema:
+    """The schema with what is found in the rows; Ctrl-C leaves out the rest, and says so."""
+    known = [(log and log.find(reference)) or () for reference in references]
+    rest = [one for one, counts in zip(references, known, strict=True) if not counts]
+    counted = [count for counts in known for count in counts]
+    unread: list[Unread] = []
+    done = 0
+    with show_progress("Reading rows", "references") as tell:
+        try:
+            for counts, failures in count_rows(connection, schema, rest, thoroughness):
+                counted += counts
+                unread += failures
+                if log and thoroughness.exact and not failures:
+                    log.add(rest[done], counts)
+                done += 1
+                tell(len(references) - len(rest) + done, len(references))
+        except KeyboardInterrupt:
+            left = f"the rows of {len(rest) - done} references"
+            unread.append(Unread(subject=left, reason="stopped before"))
+    return with_rows_counted(schema, counted, unread)
 
 
 def _render(report: Report, format_: str, config_path: Path | None) -> str:

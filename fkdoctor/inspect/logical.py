@@ -81,6 +81,18 @@ class Likeness:
     target_column: str
     by_name: str
 
+    @property
+    def reference(self) -> LogicalReference:
+        """The reference that it looks like."""
+        return LogicalReference(
+            referencing=self.table,
+            referencing_column=self.column.name,
+            referenced=self.target,
+            referenced_column=self.target_column,
+            elements=self.column.base_type.endswith("[]"),
+            guessed=True,
+        )
+
 
 # What names end with where they hold another row's key: `user_id`, `userId`, `user_uuid`.
 _ENDING = re.compile(
@@ -156,13 +168,16 @@ class _Targets:
             return None
         of_type = column.base_type.removesuffix("[]")
         stem = _snake(match["stem"])
-        for names in (_forms(stem), _forms(stem.rsplit("_", 1)[-1]) if "_" in stem else ()):
+        for names, by in (
+            (_forms(stem), "the table's name"),
+            (_forms(stem.rpartition("_")[2]) if "_" in stem else (), "the table's name at its end"),
+        ):
             candidates = [one for name in names for one in self._by_name.get(name, ())]
             near = [one for one in candidates if one[0].name.schema == table.name.schema]
             fitting = [one for one in near or candidates if one[1].base_type == of_type]
             if len(fitting) == 1 and _ends_like(match, fitting[0][1]):
                 target, key = fitting[0]
-                return _likeness(table, column, target, key, "the table's name")
+                return _likeness(table, column, target, key, by)
         alike = [one for one in self._by_key.get(column.name, ()) if one[0] is not table]
         near = [one for one in alike if one[0].name.schema == table.name.schema]
         fitting = [one for one in near or alike if one[1].base_type == of_type]
@@ -217,9 +232,12 @@ def find_polymorphs(schema: Schema) -> Iterator[Polymorph]:
         if table.partition_of is not None or table.kind is TableKind.FOREIGN:
             continue
         by_name = {column.name: column for column in table.columns}
+        own = {key.columns for key in table.unique_keys if key.primary}
         for column in table.columns:
             match = _ENDING.fullmatch(column.name)
             if not match or match["many"] or column.name in referencing[table.name]:
+                continue
+            if (column.name,) in own:
                 continue
             stem = match["stem"]
             names = [f"{stem}_{kind}" for kind in _KINDS] + [f"{stem}{k.title()}" for k in _KINDS]

@@ -36,6 +36,7 @@ def describe_rule(rule: Rule) -> dict[str, Any]:
         "remedy": rule.remedy,
         "since": rule.since,
         "until": rule.until,
+        "reads_rows": rule.reads_rows,
     }
 
 

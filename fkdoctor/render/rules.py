@@ -19,6 +19,8 @@ _WRITTEN = "<!-- Written by `python -m fkdoctor.render.rules docs/rules` from th
 
 def versions_of(rule: Rule) -> str:
     """Where the rule can speak: `PostgreSQL 18 and newer`; '' where on every version."""
+    if rule.reads_rows:
+        return "with --data"
     if rule.since:
         return f"PostgreSQL {rule.since} and newer"
     return f"PostgreSQL {rule.until} and older" if rule.until else ""
@@ -104,7 +106,8 @@ def explain_as_markdown(explanation: Explanation) -> str:
             "",
             f"# {rule.id}: {rule.name}",
             "",
-            f"Severity: **{rule.severity.label}**." + (f" {versions}." if versions else ""),
+            f"Severity: **{rule.severity.label}**."
+            + (f" {versions[0].upper()}{versions[1:]}." if versions else ""),
             "",
             f"**When it speaks.** {rule.condition}",
             "",

@@ -16,6 +16,7 @@ from fkdoctor.config import (
     Config,
     DatabaseConfig,
     DedupeConfig,
+    ReferenceConfig,
     find_config,
     load_config,
     parse_duration,
@@ -66,6 +67,15 @@ def test_every_key_is_read(write: Write) -> None:
 
         [dedupe."mlops.Job Postings"]
         match = ["url"]
+
+        [[reference]]
+        from = "mlops.user_interactions.target_id"
+        to = "mlops.cover_letter_samples.id"
+        where = "target_kind = 'sample'"
+
+        [[reference]]
+        from = "batches.job_ids[]"
+        to = "jobs.id"
         """
     )
     assert load_config(path) == Config(
@@ -87,6 +97,14 @@ def test_every_key_is_read(write: Write) -> None:
             ),
             "mlops.Job Postings": DedupeConfig(table="mlops.Job Postings", match=("url",)),
         },
+        references=(
+            ReferenceConfig(
+                source="mlops.user_interactions.target_id",
+                target="mlops.cover_letter_samples.id",
+                where="target_kind = 'sample'",
+            ),
+            ReferenceConfig(source="batches.job_ids[]", target="jobs.id"),
+        ),
     )
 
 
@@ -94,11 +112,12 @@ def test_the_reference_page_tells_of_every_key(write: Write) -> None:
     page = (Path(__file__).parents[2] / "docs/reference/configuration.md").read_text()
     (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert load_config(write(example)).audit.fail_on == "warning"
-    sections = re.findall(r"^### `\[([^`]+)\]`\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
-    assert len(sections) == 4
+    sections = re.findall(r"^### `\[([^`]+?)\]`\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
+    assert len(sections) == 5
     for section, text in sections:
         told = sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
-        _, known, _ = _refusal(write(f"[{section}]\nno_such_key = 1")).splitlines()
+        filled = 'from = "a.b.c"\nto = "d.e.f"\n' if section == "[reference]" else ""
+        _, known, _ = _refusal(write(f"[{section}]\n{filled}no_such_key = 1")).splitlines()
         assert known == f"Known here: {', '.join(told)}."
 
 
@@ -138,6 +157,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
     [
         ("database = 1", ("database has", "It is 1.", "Write a section, [database].")),
         ("dedupe.t = 'url'", ("[dedupe] t has", "It is 'url'.", "Write a section, [dedupe.t].")),
+        ("reference.to = 'b'", ("[reference]", "It is a section.", "Write a section for each")),
         ("[database]\nurl_env = 5", ("[database] url_env", "It is 5.", "Write text in quotes.")),
         ("[database]\nurl = ''", ("[database] url has", "It is ''.", "Write text in quotes.")),
         (
@@ -294,3 +314,9 @@ def test_a_closed_directory_above_is_passed_over(tmp_path: Path) -> None:
         assert find_config(deep) is None
     finally:
         (tmp_path / "closed").chmod(0o700)
+
+
+def test_a_reference_without_its_end_is_refused(write: Write) -> None:
+    what, _, to_type = _refusal(write("[[reference]]\nfrom = 'a.b'")).splitlines()
+    assert what == "FILE: a [[reference]] has no to."
+    assert 'to = "schema.table.column"' in to_type

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fkdoctor.audit import remedy
+from fkdoctor.audit.cascade import Cascades, Chain
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.inspect.coverage import Coverage, IndexFit, Support, index_fit, key_coverage
@@ -14,14 +15,53 @@ from fkdoctor.schema import ForeignKey, Schema, TableName
 
 def find_unindexed(schema: Schema) -> Iterator[Evidence]:
     """The keys of which at least one referencing table has no index that serves at all."""
+    cascades = Cascades(schema)
     for key, coverage in _badly_covered(schema, Support.NONE):
-        yield _evidence(
-            schema,
-            key,
-            coverage,
+        problem = (
             f"No index finds the rows of {with_rows(schema, key.referencing)} by "
-            f"{columns_of(key.referencing_columns)}.",
+            f"{columns_of(key.referencing_columns)}."
         )
+        worst = _worst_reading(schema, cascades, key)
+        if worst is None:
+            yield _evidence(schema, key, coverage, problem)
+        else:
+            chain, read = worst
+            path = " → ".join((str(chain[0].referenced), *(str(one.referencing) for one in chain)))
+            problem += (
+                f" The DELETE of one row of {chain[0].referenced} comes here by CASCADE ({path}) "
+                f"and reads about {read:,.0f} rows on average."
+            )
+            grave = Severity.ERROR if read >= UNBEARABLE else None
+            yield _evidence(schema, key, coverage, problem, grave)
+
+
+UNBEARABLE = 1_000_000_000
+"""How many rows one DELETE may read: some minutes."""
+
+
+def _worst_reading(
+    schema: Schema, cascades: Cascades, key: ForeignKey
+) -> tuple[Chain, float] | None:
+    """The chain of CASCADE keys by which one DELETE reads the most rows for this key, and how many.
+
+    None where no CASCADE leads to the referenced table, or the tables were never analysed.
+    """
+    each = schema.row_estimate(key.referencing)
+    found: list[tuple[float, Chain]] = []
+    for chain in cascades.ways_to(key.referenced).values():
+        rows = float(each or 0)
+        for step in chain:
+            below, above = (
+                schema.row_estimate(cascades.whole(table))
+                for table in (step.referencing, step.referenced)
+            )
+            rows = rows * below / above if below and above else 0.0
+        if chain and rows > (each or 0):
+            found.append((rows, chain))
+    if not found:
+        return None
+    read, chain = max(found, key=lambda one: one[0])
+    return chain, read
 
 
 def find_partly_indexed(schema: Schema) -> Iterator[Evidence]:
@@ -46,7 +86,13 @@ def _badly_covered(schema: Schema, support: Support) -> Iterator[tuple[ForeignKe
                 yield key, coverage
 
 
-def _evidence(schema: Schema, key: ForeignKey, coverage: Coverage, problem: str) -> Evidence:
+def _evidence(
+    schema: Schema,
+    key: ForeignKey,
+    coverage: Coverage,
+    problem: str,
+    severity: Severity | None = None,
+) -> Evidence:
     leaves = schema.leaves(key.referencing)
     if 0 < len(coverage.lacking) < len(leaves):
         names = listed(str(name) for name in coverage.lacking)
@@ -63,7 +109,7 @@ def _evidence(schema: Schema, key: ForeignKey, coverage: Coverage, problem: str)
             " The columns differ in type so that each comparison converts the referencing column:"
             " no index on it can serve before the types are made equal."
         )
-    return Evidence(subject=key.label, detail=problem, keys=(key,), sql=sql)
+    return Evidence(subject=key.label, detail=problem, keys=(key,), sql=sql, severity=severity)
 
 
 def _serves_when_rebuilt(schema: Schema, key: ForeignKey, fit: IndexFit) -> bool:
@@ -82,7 +128,8 @@ RULES = (
             "No index of the referencing table, or of one of its partitions, lets PostgreSQL look "
             "up the rows that reference a given row. An index serves when it is valid, holds every "
             "row that has a reference, begins with a column of the key, and compares with the "
-            "key's own operator and collation."
+            "key's own operator and collation. An error where CASCADE multiplies that to "
+            f"{UNBEARABLE:,} rows read for one that is deleted."
         ),
         effect=(
             "Every DELETE in the referenced table, and every UPDATE of its key, reads the whole "

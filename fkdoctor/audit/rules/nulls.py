@@ -19,6 +19,7 @@ from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.schema import (
     Constraint,
+    Flaw,
     ForeignKey,
     Index,
     MatchType,
@@ -149,12 +150,14 @@ def find_half_nulls(schema: Schema) -> Iterator[Evidence]:
             for name, rest in halves.items()
         ]
         full = len(nullable) == len(columns) and not key.set_columns
+        now = schema.row_count(key, Flaw.HALF_NULL)
+        counted = f" There are {now.count:,} such rows now." if now is not None else ""
         yield Evidence(
             subject=key.label,
             detail=(
                 f"A row of {with_rows(schema, key.referencing)} with "
                 f"{listed(told, 'or')} "
-                f"is not checked against {key.referenced}."
+                f"is not checked against {key.referenced}.{counted}"
             ),
             keys=(key,),
             sql=_match_full(schema, key) if full else None,

@@ -9,6 +9,7 @@ from fkdoctor.audit.remedy import alter_table
 from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.identifier import quote, shorten
 from fkdoctor.inspect.graph import keys_into
+from fkdoctor.inspect.soft_delete import live_condition, soft_delete_column
 from fkdoctor.schema import (
     Column,
     ForeignKey,
@@ -21,33 +22,6 @@ from fkdoctor.schema import (
 )
 
 SHOWN = 8
-
-_MOMENTS = {"deleted_at", "deleted_on", "deletedat", "date_deleted", "deleted_date"}
-_SWITCHES = {"is_deleted", "isdeleted", "deleted"}
-
-
-def soft_delete_column(schema: Schema, table: Table) -> Column | None:
-    """The column that marks the table's rows as deleted; None where there is none.
-
-    It is the one that fkdoctor.toml names; else a time that may be NULL, or a boolean, with a name
-    that says so.
-    """
-    for column in table.columns:
-        name = column.name.lower()
-        if column.name == schema.soft_delete_column and not column.not_null:
-            return column
-        moment = column.base_type.startswith(("timestamp", "date")) and not column.not_null
-        if (moment and name in _MOMENTS) or (column.base_type == "boolean" and name in _SWITCHES):
-            return column
-    return None
-
-
-def live_condition(column: Column) -> str:
-    """SQL that is true of rows that are alive: `deleted_at IS NULL`."""
-    name = quote(column.name)
-    if column.base_type != "boolean":
-        return f"{name} IS NULL"
-    return f"NOT {name}" if column.not_null else f"{name} IS NOT TRUE"
 
 
 def find_unique_over_deleted(schema: Schema) -> Iterator[Evidence]:
@@ -90,18 +64,15 @@ def _occupied_by_deleted(table: Table, index: Index, mark: Column) -> bool:
     key = table.primary_key
     if key and set(key.columns) <= set(plain):
         return False
+    if len(plain) == 1 and table.column(plain[0]).base_type == "uuid":
+        return plain[0].lower().endswith("_id")  # else a name of its own, made by the application
     return not any(_is_generated(table.column(name)) for name in plain)
 
 
 def _is_generated(column: Column) -> bool:
-    """Whether the database or a generator makes the value, so that none is wanted twice."""
-    return (
-        column.identity
-        or column.generated
-        or column.base_type == "uuid"
-        or "nextval(" in (column.default or "")
-        or "uuid" in (column.default or "")
-    )
+    """Whether the database makes the value, so that none is wanted twice."""
+    made = column.default or ""
+    return column.identity or column.generated or "nextval(" in made or "uuid" in made
 
 
 def _referencing(

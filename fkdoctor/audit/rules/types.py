@@ -15,13 +15,15 @@ from fkdoctor.schema import Column, ForeignKey, Schema
 def find_narrower_types(schema: Schema) -> Iterator[Evidence]:
     """The keys with a column that can't hold every value of the column it references."""
     for key in schema.foreign_keys:
+        pairs = remedy.column_pairs(schema, key)
         problems = [
-            f"{_named(key, here, there)}: {shortfall}"
-            for here, there in remedy.column_pairs(schema, key)
+            f"{_named(key, here, there)}: {shortfall}{_fullness(here, there)}"
+            for here, there in pairs
             if (shortfall := _shortfall(here, there))
         ]
         if problems:
-            yield _evidence(key, problems)
+            full = any(_filled(here, there) >= 1 for here, there in pairs)
+            yield _evidence(key, problems, Severity.ERROR if full else None)
 
 
 def find_different_types(schema: Schema) -> Iterator[Evidence]:
@@ -66,9 +68,9 @@ def _collations(schema: Schema, *, deterministic: bool) -> Iterator[tuple[Foreig
             yield key, problems
 
 
-def _evidence(key: ForeignKey, problems: list[str]) -> Evidence:
+def _evidence(key: ForeignKey, problems: list[str], severity: Severity | None = None) -> Evidence:
     detail = f"{listed(problems)}."
-    return Evidence(subject=key.label, detail=detail, keys=(key,))
+    return Evidence(subject=key.label, detail=detail, keys=(key,), severity=severity)
 
 
 def _named(key: ForeignKey, here: Column, there: Column) -> str:
@@ -79,6 +81,22 @@ def _named(key: ForeignKey, here: Column, there: Column) -> str:
 
 # Bytes do not matter here: the last value, and the digits that any value fits into.
 _WHOLE = {"smallint": (32_767, 5), "integer": (2_147_483_647, 10), "bigint": (2**63 - 1, 19)}
+
+
+def _filled(here: Column, there: Column) -> float:
+    """How far the referenced numbers have got towards the last one that fits; 0 if not known."""
+    if here.base_type not in _WHOLE or there.highest is None:
+        return 0.0
+    return there.highest / _WHOLE[here.base_type][0]
+
+
+def _fullness(here: Column, there: Column) -> str:
+    filled = _filled(here, there)
+    if filled <= 0:
+        return ""
+    return f", and {quote(there.name)} has got to {there.highest:,}, {filled:.0%} of that"
+
+
 _TEXT = {"text", "character varying", "character"}
 _TIME = {
     "time without time zone",
@@ -146,7 +164,7 @@ RULES = (
         effect=(
             "The day the referenced column gets such a value, no row can reference it: the INSERT "
             "fails with an overflow or 'value too long'. For integer against bigint that day is "
-            "known: id 2,147,483,648."
+            "known: id 2,147,483,648. An error where the last ANALYZE has seen such a value."
         ),
         remedy=(
             "Give the referencing column the type of the referenced one. Widening varchar takes a "

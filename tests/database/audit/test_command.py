@@ -131,8 +131,12 @@ def test_what_does_not_exist_is_refused_with_what_does(
 def test_json_and_markdown_stand_alone_on_stdout(fkdoctor: Callable[..., Outcome]) -> None:
     document = json.loads(fkdoctor("audit", "--format", "json").out)
 
-    found = [finding["rule"] for finding in document["findings"]]
-    assert found == ["FK008", "FK001", "FK019", "FK029"]
+    assert [finding["rule"] for finding in document["findings"]] == [
+        "FK008",
+        "FK001",
+        "FK019",
+        "FK029",
+    ]
     assert fkdoctor("audit", "--format", "markdown").out.startswith("## Foreign keys\n\n1 error, ")
 
 
@@ -173,6 +177,45 @@ def test_a_baseline_accepts_what_is_there_and_tells_what_is_new_or_gone(
         "No longer found, though in the baseline: "
         "FK001:mlops.job_recommendations.job_recommendations_resume_id_fkey." in later.out
     )
+
+
+def test_rows_are_looked_at_where_asked_for(
+    fkdoctor: Callable[..., Outcome], execute: Callable[[str], object], tmp_path: Path
+) -> None:
+    execute("insert into mlops.job_recommendations values (1, null)")
+    assert "FK051" not in fkdoctor("audit").out
+    execute(
+        "alter table mlops.job_recommendations drop constraint job_recommendations_resume_id_fkey;"
+        "update mlops.job_recommendations set resume_id = 77;"
+        "alter table mlops.job_recommendations add foreign key (resume_id)"
+        " references mlops.cover_letter_samples not valid"
+    )
+    assert "FK051" not in fkdoctor("audit").out
+    first = fkdoctor("audit", "--data", "--resume", "rows.jsonl")
+    assert first.code == 1
+    assert "By id: 1 → 77." in first.out
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 3
+
+    # What the file has is not asked again.
+    execute("delete from mlops.job_recommendations")
+    assert "By id: 1 → 77." in fkdoctor("audit", "--data", "--resume", "rows.jsonl").out
+    assert "FK051" not in fkdoctor("audit", "--data=sample", "--table", "job_recommendations").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--data-timeout", "soon", "--data"), "Write a time such as"),
+        (("--resume", "rows.jsonl"), "--resume is for --data."),
+        (("--data=all", "--resume", "no/such/folder"), "Check --resume."),
+    ],
+)
+def test_options_for_rows_that_do_not_fit_are_refused(
+    fkdoctor: Callable[..., Outcome], arguments: tuple[str, ...], told: str
+) -> None:
+    outcome = fkdoctor("audit", *arguments)
+    assert outcome.code == 2
+    assert told in outcome.err
 
 
 def test_a_baseline_that_cannot_be_written_is_said(fkdoctor: Callable[..., Outcome]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import psycopg2
@@ -216,3 +218,12 @@ def test_not_valid_partitions_of_a_valid_key_are_no_finding(lab: Any) -> None:
     assert finding.subject == "waiting.down.down_a_fkey"
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
         lab.run_each(finding.sql)
+
+    written = datetime(2026, 1, 31, 12)
+    schema = lab.schema()
+    dated = replace(
+        schema,
+        foreign_keys=tuple(replace(key, written_at=written) for key in schema.foreign_keys),
+    )
+    details = [one.detail for one in audit_schema(dated) if one.rule.id == "FK003"]
+    assert [detail.endswith("It is so since 2026-01-31.") for detail in details] == [True]

@@ -14,6 +14,12 @@ from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.rows import (
+    Thoroughness,
+    choose_references,
+    count_rows,
+    with_rows_counted,
+)
 from fkdoctor.schema import Schema
 
 NEEDS_SUPERUSER = {"FK005", "FK006", "FK007", "FK035", "FK037", "FK044"}
@@ -54,13 +60,21 @@ def run(url: str, sql: str) -> None:
                     cursor.execute(statement)
 
 
-def look(url: str) -> Schema:
+def look(url: str, *, rows: bool) -> Schema:
     with connect(open_engine(resolve_target(url, Config()))) as connection:
-        return inspect_database(connection)
+        schema = inspect_database(connection)
+        if rows:
+            thorough = Thoroughness(exact=True, statement_timeout=0)
+            references = choose_references(schema, lambda table: True)
+            for counts, unread in count_rows(connection, schema, references, thorough):
+                schema = with_rows_counted(schema, counts, unread)
+        return schema
 
 
-def found(url: str) -> tuple[Finding, ...]:
-    return audit_schema(look(url))
+def found(url: str, *, rows: bool = False) -> tuple[Finding, ...]:
+    schema = look(url, rows=rows)
+    assert schema.unread == ()
+    return audit_schema(schema)
 
 
 @pytest.fixture
@@ -92,9 +106,9 @@ def test_bad_example_is_found_and_nothing_else(rule: Rule, example_url: str) -> 
     explanation = explain_rule(rule.id)
     run(example_url, explanation.bad)
 
-    assert sorted(finding.key for finding in found(example_url)) == in_database(
-        explanation.found_in_bad, example_url
-    )
+    assert sorted(
+        finding.key for finding in found(example_url, rows=rule.reads_rows)
+    ) == in_database(explanation.found_in_bad, example_url)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
@@ -102,7 +116,8 @@ def test_good_example_has_no_finding(rule: Rule, example_url: str) -> None:
     explanation = explain_rule(rule.id)
     run(example_url, explanation.good)
 
-    assert {finding.key for finding in found(example_url)} == explanation.found_in_good
+    keys = {finding.key for finding in found(example_url, rows=rule.reads_rows)}
+    assert keys == explanation.found_in_good
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+
+from fkdoctor.audit import Severity, audit_schema
 
 PLAIN_UP = "create table up (id int primary key); insert into up values (0), (1), (11);"
 PARTITIONED_DOWN = (
@@ -51,3 +54,42 @@ def test_names_that_need_quotes_are_quoted_in_text_and_sql(lab: Any) -> None:
     assert finding.sql == 'CREATE INDEX CONCURRENTLY ON odd."down; drop" ("A b");'
     lab.run(finding.sql)
     assert lab.found("FK001") == {}
+
+
+def test_cascade_multiplies_what_a_missing_index_costs(lab: Any) -> None:
+    lab.prepare(
+        {
+            "chain": "create table top (id int primary key);"
+            "create table up (id int primary key, top int references top on delete cascade);"
+            "create index on up (top);"
+            "create table down (a int references up);"
+            "insert into top select generate_series(1, 10);"
+            "insert into up select i, i % 10 + 1 from generate_series(1, 1000) as i;"
+            "insert into down select i % 1000 + 1 from generate_series(1, 5000) as i;"
+            "analyze top, up, down"
+        }
+    )
+    schema = lab.schema()
+    (finding,) = (one for one in audit_schema(schema) if one.rule.id == "FK001")
+    assert "one row of chain.top comes here by CASCADE (chain.top → chain.up)" in finding.detail
+    assert "reads about 500,000 rows on average" in finding.detail
+    assert finding.severity is Severity.WARNING
+
+    larger = replace(
+        schema,
+        tables=tuple(
+            replace(table, row_estimate=20_000_000) if table.name.name == "down" else table
+            for table in schema.tables
+        ),
+    )
+    (finding,) = (one for one in audit_schema(larger) if one.rule.id == "FK001")
+    assert finding.severity is Severity.ERROR
+
+    # The oracle: rows that PostgreSQL says it has read for the check of each row.
+    lab.run("truncate chain.down; insert into chain.down select null from generate_series(1, 5000)")
+    lab.run("begin")
+    before = lab.run("select pg_stat_get_xact_tuples_returned('chain.down'::regclass)")[0][0]
+    lab.run("delete from chain.top where id = 1")
+    after = lab.run("select pg_stat_get_xact_tuples_returned('chain.down'::regclass)")[0][0]
+    lab.run("rollback")
+    assert after - before == 500_000

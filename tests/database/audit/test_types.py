@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from fkdoctor.audit import Severity
+
 
 def test_a_narrower_type_is_found_exactly_where_a_value_does_not_fit(lab: Any) -> None:
     """`value` is one that the referenced column takes."""
@@ -100,3 +102,22 @@ def test_different_collations_make_joins_fail_and_18_refuses_nondeterministic_on
     if lab.major >= 18:
         lab.run("create schema late")
         assert lab.refuses("late", same + tables.format("same", '"C"'))
+
+
+def test_a_number_that_outgrows_its_references_is_an_error(lab: Any) -> None:
+    down = "create table down (a int references up);"
+    up = "create table up (id bigint primary key); insert into up select i * {}::bigint from "
+    up += "generate_series(1, 100) as i;"
+    lab.prepare(
+        {
+            "half_full": up.format(10_737_418) + down + "analyze up",
+            "too_full": up.format(22_000_000) + down + "analyze up",
+            "never_analysed": up.format(22_000_000) + down,
+        }
+    )
+    found = lab.found("FK013")
+
+    assert "has got to 1,073,741,800, 50% of that" in found["half_full"].detail
+    assert found["half_full"].severity is found["never_analysed"].severity is Severity.WARNING
+    assert found["too_full"].severity is Severity.ERROR
+    assert lab.refuses("too_full", "insert into down select max(id) from up")

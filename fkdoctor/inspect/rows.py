@@ -1,0 +1,190 @@
+"""Do the rows keep what the keys say? Each key is asked in a short transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from fkdoctor.database import lost, read_snapshot, said, set_local
+from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS
+from fkdoctor.inspect.logical import find_likenesses
+from fkdoctor.inspect.soft_delete import soft_delete_column
+from fkdoctor.schema import (
+    Flaw,
+    ForeignKey,
+    LogicalReference,
+    MatchType,
+    ReferentialAction,
+    RowCount,
+    Schema,
+    TableName,
+    Unread,
+)
+from fkdoctor.statement.dangling import (
+    Reference,
+    count_dangling,
+    count_half_null,
+    count_under_deleted,
+    find_dangling,
+    identity_columns,
+    sample_dangling,
+    seek_default,
+)
+from fkdoctor.statement.parts import Query
+
+SHOWN = 10
+"""How many rows are named for each reference."""
+
+SAMPLED = 20_000
+"""About how many rows a sample has; a table with fewer is counted at once."""
+
+
+GUESSED = 2_000
+"""About how many rows are looked at to tell whether a column is a reference at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thoroughness:
+    """How the rows are looked at: a sample of them, or all; and how long one query may run."""
+
+    exact: bool
+    statement_timeout: int
+
+
+def choose_references(schema: Schema, covers: Callable[[TableName], bool]) -> tuple[Reference, ...]:
+    """The keys, declared references and likely ones from or to a table that is asked about."""
+    likely = (*find_likenesses(schema), *find_likenesses(schema, elements=True))
+    everything: tuple[Reference, ...] = (
+        *schema.foreign_keys,
+        *schema.references,
+        *(likeness.reference for likeness in likely),
+    )
+    return tuple(one for one in everything if covers(one.referencing) or covers(one.referenced))
+
+
+def count_rows(
+    connection: Connection,
+    schema: Schema,
+    references: Iterable[Reference],
+    thoroughness: Thoroughness,
+) -> Iterator[tuple[tuple[RowCount, ...], tuple[Unread, ...]]]:
+    """For each reference in turn: what its rows are like, and what could not be found out.
+
+    First a sample of the rows, which soon shows if much is wrong, then all of them. Nothing is
+    locked but by ACCESS SHARE, for the time of one query.
+    """
+    for reference in references:
+        counts: list[RowCount] = []
+        unread: list[Unread] = []
+        for question in _questions(schema, reference, thoroughness):
+            try:
+                with read_snapshot(
+                    connection,
+                    statement_timeout=thoroughness.statement_timeout,
+                    lock_timeout=LOCK_TIMEOUT_MS,
+                ):
+                    # Better an error than a count of what the policies show.
+                    set_local(connection, row_security="off")
+                    found = question.ask(connection)
+            except DBAPIError as error:
+                if lost(error):
+                    raise
+                unread.append(
+                    Unread(subject=f"{question.subject} of {reference.label}", reason=said(error))
+                )
+            else:
+                # The exact count takes the place of the sample's.
+                counts = [one for one in counts if one.flaw is not found.flaw] + [found]
+        yield tuple(counts), tuple(unread)
+
+
+def with_rows_counted(
+    schema: Schema, counts: Iterable[RowCount], unread: Iterable[Unread]
+) -> Schema:
+    """The schema with what was found in its rows, and with what could not be."""
+    return replace(
+        schema,
+        row_counts=(*schema.row_counts, *counts),
+        unread=(*schema.unread, *unread),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    subject: str
+    ask: Callable[[Connection], RowCount]
+
+
+def _questions(
+    schema: Schema, reference: Reference, thoroughness: Thoroughness
+) -> Iterator[_Question]:
+    estimate = schema.row_estimate(reference.referencing)
+    if isinstance(reference, LogicalReference) and reference.guessed:
+        share = min(100.0, 100 * GUESSED / max(estimate or 1, 1))
+        yield _Question(
+            subject="a sample of the rows",
+            ask=lambda connection: _sample(connection, schema, reference, share),
+        )
+        return
+    large = estimate is not None and estimate > SAMPLED
+    if large:
+        percent = max(100 * SAMPLED / (estimate or 1), 0.0001)
+        yield _Question(
+            subject="a sample of the rows",
+            ask=lambda connection: _sample(connection, schema, reference, percent),
+        )
+    if large and not thoroughness.exact:
+        return
+    yield _Question(
+        subject="the rows", ask=lambda connection: _count_dangling(connection, schema, reference)
+    )
+    if isinstance(reference, LogicalReference) or not reference.enforced:
+        return
+    yield from _key_questions(schema, reference)
+
+
+def _key_questions(schema: Schema, key: ForeignKey) -> Iterator[_Question]:
+    here, there = schema.table(key.referencing), schema.table(key.referenced)
+    nullable = [name for name in key.referencing_columns if not here.column(name).not_null]
+    if nullable and len(key.referencing_columns) > 1 and key.match is MatchType.SIMPLE:
+        yield _counting(key, Flaw.HALF_NULL, "half-null rows", count_half_null(schema, key))
+    mark = soft_delete_column(schema, there)
+    if mark is not None and not key.period:
+        own = soft_delete_column(schema, here)
+        query = count_under_deleted(schema, key, mark, own)
+        yield _counting(key, Flaw.UNDER_DELETED, "rows that reference deleted ones", query)
+    if ReferentialAction.SET_DEFAULT in (key.on_delete, key.on_update):
+        default = seek_default(schema, key)
+        if default is not None:
+            yield _counting(key, Flaw.NO_DEFAULT, "the row of the default", default)
+
+
+def _counting(key: ForeignKey, flaw: Flaw, subject: str, query: Query) -> _Question:
+    def ask(connection: Connection) -> RowCount:
+        return RowCount(
+            reference=key.label, flaw=flaw, count=connection.execute(query).scalar_one()
+        )
+
+    return _Question(subject=subject, ask=ask)
+
+
+def _sample(
+    connection: Connection, schema: Schema, reference: Reference, percent: float
+) -> RowCount:
+    looked_at, count = connection.execute(sample_dangling(schema, reference, percent)).one()
+    return RowCount(reference=reference.label, flaw=Flaw.DANGLING, count=count, looked_at=looked_at)
+
+
+def _count_dangling(connection: Connection, schema: Schema, reference: Reference) -> RowCount:
+    count = connection.execute(count_dangling(schema, reference)).scalar_one()
+    rows = connection.execute(find_dangling(schema, reference, SHOWN)).all() if count else ()
+    return RowCount(
+        reference=reference.label,
+        flaw=Flaw.DANGLING,
+        count=count,
+        identity=identity_columns(schema, reference) if count else (),
+        rows=tuple(tuple(row) for row in rows),
+    )

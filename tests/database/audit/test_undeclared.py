@@ -1,0 +1,156 @@
+"""Which columns look like references, and does what is to be pasted declare them?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fkdoctor.audit import audit_schema
+from fkdoctor.config import Config, ReferenceConfig, load_config
+from fkdoctor.database import connect, open_engine, resolve_target
+from fkdoctor.errors import ConfigError, UnknownName
+from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.logical import declare
+from fkdoctor.inspect.rows import (
+    Thoroughness,
+    choose_references,
+    count_rows,
+    with_rows_counted,
+)
+
+UP = "create table {} (id int primary key);"
+
+
+def subjects(schema: Any, rule: str) -> dict[str, Any]:
+    return {finding.subject: finding for finding in audit_schema(schema) if finding.rule.id == rule}
+
+
+def test_columns_look_like_references_by_name_and_type(lab: Any) -> None:
+    lab.prepare(
+        {
+            "singular": UP.format("person") + "create table down (person_id int)",
+            "plural": UP.format("people_groups") + "create table down (people_group_id int)",
+            "in_y": UP.format("cities") + "create table down (city_id int)",
+            "role": UP.format("users") + "create table down (created_by_user_id int)",
+            "camel": UP.format("users") + 'create table down ("userId" int)',
+            "own_key_name": "create table films (film_key int primary key);"
+            "create table down (film_key int)",
+            "itself": "create table node (id int primary key, parent_node_id int)",
+            "declared": UP.format("users") + "create table down (user_id int references users)",
+            "other_type": UP.format("users") + "create table down (user_id text)",
+            "no_table": UP.format("users") + "create table down (client_id int)",
+            "the_key": "create table a (film_id int primary key);",
+            "ambiguous": UP.format("users")
+            + UP.format('"user"')
+            + "create table down (user_id int)",
+            "composite": "create table users (t int, id int, primary key (t, id));"
+            "create table down (user_id int)",
+            "polymorphic": UP.format("users") + "create table down (user_type text, user_id int)",
+        }
+    )
+    assert set(subjects(lab.schema(), "FK048")) == {
+        "singular.down.person_id",
+        "plural.down.people_group_id",
+        "in_y.down.city_id",
+        "role.down.created_by_user_id",
+        'camel.down."userId"',
+        "own_key_name.down.film_key",
+        "itself.node.parent_node_id",
+    }
+    assert set(subjects(lab.schema(), "FK049")) == {"polymorphic.down.user_id"}
+
+
+def test_arrays_look_like_references_by_their_elements(lab: Any) -> None:
+    lab.prepare(
+        {
+            "listed": UP.format("jobs") + "create table down (job_ids int[], job_names text[])",
+            "other_type": UP.format("jobs") + "create table down (job_ids text[])",
+        }
+    )
+    assert set(subjects(lab.schema(), "FK050")) == {"listed.down.job_ids"}
+
+
+def test_what_is_pasted_ends_the_hint(lab: Any, tmp_path: Path) -> None:
+    lab.prepare(
+        {
+            "Plain": "" or UP.format('"Up s"'),
+            "listed": UP.format("jobs") + "create table down (job_ids int[], job_id int)",
+        }
+    )
+    schema = lab.schema()
+    blocks = [
+        finding.toml for rule in ("FK048", "FK050") for finding in subjects(schema, rule).values()
+    ]
+    path = tmp_path / "fkdoctor.toml"
+    path.write_text("\n\n".join(blocks), encoding="utf-8")
+    declared = declare(schema, load_config(path))
+
+    assert [reference.arrow for reference in declared.references] == [
+        "job_id → listed.jobs(id)",
+        "job_ids[] → listed.jobs(id)",
+    ]
+    assert subjects(declared, "FK048") == subjects(declared, "FK050") == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "told"),
+    [
+        ("s.down.nothing", "s.up.id", "has no such column"),
+        ("s.nothing.a", "s.up.id", "there is no such table"),
+        ("a.b.c.d", "s.up.id", "there is no such table"),
+        ("s.down.a[]", "s.up.id", "does not fit"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_refused(
+    lab: Any, source: str, target: str, told: str
+) -> None:
+    lab.prepare({"s": UP.format("up") + "create table down (a int)"})
+    config = Config(references=(ReferenceConfig(source=source, target=target),))
+    with pytest.raises((ConfigError, UnknownName), match=told):
+        declare(lab.schema(), config)
+
+
+def test_a_bare_table_is_looked_up_in_the_configured_schemas(lab: Any) -> None:
+    lab.prepare({"s": UP.format("up") + "create table down (a int)"})
+    config = replace(Config(), references=(ReferenceConfig(source="down.a", target="up.id"),))
+    (reference,) = declare(lab.schema(), config).references
+    assert reference.label == "s.down.a"
+
+
+def test_the_rows_confirm_a_hint_or_end_it(lab: Any) -> None:
+    tables = UP.format("jobs") + "create table down (job_id int, job_ids int[]);"
+    tables += "insert into jobs select generate_series(1, 100);"
+    lab.prepare(
+        {
+            "all_there": tables + "insert into down select i, array[i, 1]"
+            " from generate_series(1, 100) as i",
+            "mostly": tables
+            + "insert into down select i, array[i] from generate_series(5, 105) as i",
+            "others": tables + "insert into down select i * 7, array[i * 7]"
+            " from generate_series(1, 100) as i",
+            "empty": tables,
+        }
+    )
+    with connect(open_engine(resolve_target(lab.url, Config()))) as connection:
+        schema = inspect_database(connection)
+        thorough = Thoroughness(exact=True, statement_timeout=0)
+        for counts, unread in count_rows(
+            connection, schema, choose_references(schema, lambda table: True), thorough
+        ):
+            schema = with_rows_counted(schema, counts, unread)
+
+    assert schema.unread == ()
+    hints = subjects(schema, "FK048")
+    held = {name: finding.detail.partition("; ")[2] for name, finding in hints.items()}
+    assert set(hints) == {"all_there.down.job_id", "mostly.down.job_id", "empty.down.job_id"}
+    assert hints["all_there.down.job_id"].detail.endswith(
+        "Of 100 sampled values 100 are keys there."
+    )
+    assert "Of 101 sampled values 96 are keys there." in held["mostly.down.job_id"]
+    assert "No row that was looked at has a value." in held["empty.down.job_id"]
+    lists = subjects(schema, "FK050")
+    assert set(lists) == {"all_there.down.job_ids", "mostly.down.job_ids", "empty.down.job_ids"}
+    assert subjects(schema, "FK051") == {}
