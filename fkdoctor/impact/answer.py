@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fkdoctor.impact.caveats import find_caveats
-from fkdoctor.impact.closure import SHOWN, Survey, Trace
+from fkdoctor.impact.closure import Place as Spot
+from fkdoctor.impact.closure import Survey, Trace
 from fkdoctor.impact.effect import (
     Caveat,
     Effect,
@@ -25,7 +26,7 @@ from fkdoctor.impact.effect import (
 )
 from fkdoctor.impact.firing import Event, Firing
 from fkdoctor.impact.forecast import Forecast
-from fkdoctor.impact.model import Outcome, RowId, Stop
+from fkdoctor.impact.model import Outcome, Queued, RowId, Stop
 from fkdoctor.impact.reach import Reach, find_family
 from fkdoctor.resources import load_query
 from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
@@ -40,18 +41,31 @@ Trail = tuple[tuple[Place, ForeignKey | None], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What was asked, and of whom."""
+    """What was asked, and of whom. `shown` is how many rows are named where there are more.
+
+    `asked` is a row whose path is wanted; `doubts` are caveats that are known beforehand.
+    """
 
     connection: Connection
     schema: Schema
     reach: Reach
     table: TableName
+    shown: int
+    asked: Spot | None = None
+    doubts: tuple[Caveat, ...] = ()
 
 
-def describe_survey(question: Question, survey: Survey, more: Iterable[Caveat] = ()) -> Impact:
+def describe_survey(
+    question: Question, survey: Survey, why: tuple[Trace, ...] | None = None
+) -> Impact:
     """The impact as the closure saw it."""
-    trails = [[_name_places(question, trace) for trace in hit.traces] for hit in survey.hits]
-    paths = _find_paths(question, trails)
+    spots = [spot for _, of_effect in survey.effects for spot in of_effect]
+    traces = [trace for hit in survey.hits for trace in hit.traces] + ([why] if why else [])
+    spots += [step.place for trace in traces for step in trace]
+    names = _name_tables(question, spots)
+    trails = [[_name_places(names, trace) for trace in hit.traces] for hit in survey.hits]
+    trail = _name_places(names, why) if why else ()
+    rows = _read_keys(question, [(names[leaf], at) for leaf, at in spots])
     obstacles = tuple(
         Obstacle(
             trouble=hit.trouble,
@@ -61,12 +75,16 @@ def describe_survey(question: Question, survey: Survey, more: Iterable[Caveat] =
             level=hit.level,
             at_commit=hit.at_commit,
             rows=hit.rows,
-            paths=tuple(paths[trail] for trail in of_hit),
+            paths=tuple(_make_path(rows, trail) for trail in of_hit),
         )
         for hit, of_hit in zip(survey.hits, trails, strict=True)
     )
     touched: dict[TableName, set[Event]] = defaultdict(set)
-    for effect in survey.effects:
+    effects = [
+        replace(effect, sample=tuple(sorted(rows[names[leaf], at] for leaf, at in of_effect)))
+        for effect, of_effect in survey.effects
+    ]
+    for effect in effects:
         deletes = effect.action is ReferentialAction.CASCADE
         touched[effect.table].add(Event.DELETE if deletes else Event.UPDATE)
     for family in survey.changed:
@@ -74,7 +92,7 @@ def describe_survey(question: Question, survey: Survey, more: Iterable[Caveat] =
     return _impact(
         question,
         verdict=_judge(survey),
-        effects=survey.effects,
+        effects=effects,
         changed_rows=sum(survey.changed.values()),
         obstacles=obstacles,
         key_orders=tuple(
@@ -83,13 +101,14 @@ def describe_survey(question: Question, survey: Survey, more: Iterable[Caveat] =
         ),
         possible=(),
         touched=touched,
-        caveats=(*_open_points(survey), *more),
+        caveats=tuple(_open_points(survey)),
+        why=_make_path(rows, trail) or None,
     )
 
 
 def _judge(survey: Survey) -> Verdict:
     at_once = [hit for hit in survey.hits if not hit.at_commit and hit.level <= survey.horizon]
-    if survey.misled:
+    if survey.misled or survey.more_than is not None:
         return Verdict.UNCERTAIN
     if at_once:
         first = min(at_once, key=lambda hit: (hit.level, hit.trouble is not Trouble.REFERENCED))
@@ -100,6 +119,11 @@ def _judge(survey: Survey) -> Verdict:
 
 
 def _open_points(survey: Survey) -> Iterator[Caveat]:
+    if survey.more_than is not None:
+        yield Caveat(
+            subject="limit",
+            reason=f"more than {survey.more_than:,} rows would be deleted; the counting stopped",
+        )
     for key in survey.guessed:
         yield Caveat(
             subject=key.label,
@@ -117,7 +141,7 @@ def describe_forecast(question: Question, forecast: Forecast) -> Impact:
     """The impact as the model saw it."""
     outcomes = (forecast.outcome, *forecast.others)
     verdicts = tuple(dict.fromkeys(judge_outcome(outcome) for outcome in outcomes))
-    effects = tuple(_sum_effects(question.schema, forecast.outcome))
+    effects = tuple(_sum_effects(question, forecast.outcome))
     touched: dict[TableName, set[Event]] = defaultdict(set)
     for outcome in outcomes:
         for row, written in outcome.written.items():
@@ -141,6 +165,7 @@ def describe_forecast(question: Question, forecast: Forecast) -> Impact:
         possible=verdicts if len(outcomes) > 1 else (),
         touched=touched,
         caveats=(),
+        why=_find_why(question, forecast.outcome),
     )
 
 
@@ -157,20 +182,41 @@ def judge_outcome(outcome: Outcome) -> Verdict:
     return Verdict.BLOCKED if first.trouble is Trouble.REFERENCED else Verdict.FAILS
 
 
-def _sum_effects(schema: Schema, outcome: Outcome) -> Iterator[Effect]:
+def _sum_effects(question: Question, outcome: Outcome) -> Iterator[Effect]:
     deleted = [(row, at.cause) for row, at in outcome.written.items() if at.image is None]
     changed = [
         (row, cause) for row, cause in outcome.updates if outcome.written[row].image is not None
     ]
-    sums: Counter[tuple[TableName, Firing | None, int]] = Counter()
+    groups: dict[tuple[TableName, Firing | None, int], list[RowId]] = defaultdict(list)
     for row, cause in (*deleted, *changed):
-        family = find_family(schema, row.table)
-        sums[family, cause.firing if cause else None, cause.phase + 1 if cause else 0] += 1
-    for (table, firing, level), rows in sums.items():
-        action = firing.action if firing and firing.action else ReferentialAction.CASCADE
+        family = find_family(question.schema, row.table)
+        level = cause.phase + 1 if cause else 0
+        groups[family, cause.firing if cause else None, level].append(row)
+    samples = {group: sorted(rows)[: question.shown] for group, rows in groups.items()}
+    keys = _read_keys(question, [_place(row) for rows in samples.values() for row in rows])
+    for (table, firing, level), rows in groups.items():
         yield Effect(
-            table=table, key=firing.key if firing else None, action=action, level=level, rows=rows
+            table=table,
+            key=firing.key if firing else None,
+            action=firing.action if firing and firing.action else ReferentialAction.CASCADE,
+            level=level,
+            rows=len(rows),
+            sample=tuple(sorted(keys[_place(row)] for row in samples[table, firing, level])),
         )
+
+
+def _find_why(question: Question, outcome: Outcome) -> Path | None:
+    """The path by which the row that was asked about goes or changes."""
+    if question.asked is None:
+        return None
+    leaf, at = question.asked
+    place = _name_tables(question, [question.asked])[leaf], at
+    for row, written in outcome.written.items():
+        if _place(row) == place:
+            first = ((place, written.cause.firing.key if written.cause else None),)
+            trail = (*_trail_to(written.cause), *first)
+            return _make_path(_read_keys(question, [one for one, _ in trail]), trail)
+    return None
 
 
 def _sum_stops(question: Question, outcomes: Sequence[Outcome]) -> Iterator[Obstacle]:
@@ -183,9 +229,10 @@ def _sum_stops(question: Question, outcomes: Sequence[Outcome]) -> Iterator[Obst
             group = groups[stop.trouble, oid, family, stop.name, stop.at_commit]
             group.setdefault(stop.row, stop)
     trails = [
-        [_find_trail(stop) for stop in list(group.values())[:SHOWN]] for group in groups.values()
+        [_find_trail(stop) for stop in list(group.values())[: question.shown]]
+        for group in groups.values()
     ]
-    paths = _find_paths(question, trails)
+    rows = _read_keys(question, [place for of_group in trails for t in of_group for place, _ in t])
     for of_group, group in zip(trails, groups.values(), strict=True):
         first = next(iter(group.values()))
         yield Obstacle(
@@ -196,16 +243,23 @@ def _sum_stops(question: Question, outcomes: Sequence[Outcome]) -> Iterator[Obst
             level=min(stop.cause.phase if stop.cause else 0 for stop in group.values()),
             at_commit=first.at_commit,
             rows=len(group),
-            paths=tuple(paths[trail] for trail in of_group),
+            paths=tuple(_make_path(rows, trail) for trail in of_group),
             always=len(outcomes) == 1,
         )
 
 
 def _find_trail(stop: Stop) -> Trail:
-    trail: list[tuple[Place, ForeignKey | None]] = []
     queued = stop.cause
-    if queued is None or queued.firing.action is not None:
-        trail.append((_place(stop.row), queued.firing.key if queued else None))
+    if queued is None:
+        return ((_place(stop.row), None),)
+    if queued.firing.action is None:
+        return _trail_to(queued)
+    return (*_trail_to(queued), (_place(stop.row), queued.firing.key))
+
+
+def _trail_to(queued: Queued | None) -> Trail:
+    """From the statement's own row to the one whose trigger this is."""
+    trail: list[tuple[Place, ForeignKey | None]] = []
     while queued is not None:
         creator = queued.creator
         trail.append((_place(queued.row), creator.firing.key if creator else None))
@@ -228,10 +282,12 @@ def _impact(
     possible: tuple[Verdict, ...],
     touched: dict[TableName, set[Event]],
     caveats: tuple[Caveat, ...],
+    why: Path | None,
 ) -> Impact:
     touched[find_family(question.schema, question.table)].add(Event.DELETE)
     found = find_caveats(question.schema, question.reach, touched)
     return Impact(
+        command="DELETE",
         table=question.table,
         verdict=verdict,
         effects=tuple(
@@ -251,39 +307,39 @@ def _impact(
         ),
         key_orders=key_orders,
         possible=possible,
-        caveats=(*caveats, *found),
+        caveats=(*caveats, *question.doubts, *found),
+        why=why,
     )
 
 
 # Rows by their keys.
 
 
-def _name_places(question: Question, traces: Sequence[Trace]) -> Trail:
-    oids = sorted({trace.place[0] for trace in traces})
+def _name_tables(question: Question, spots: Iterable[Spot]) -> dict[int, TableName]:
     query = sa.text(load_query("impact/table_names"))
-    names = {
-        row.oid: TableName(row.schema, row.name)
-        for row in question.connection.execute(query, {"oids": oids})
-    }
+    found = question.connection.execute(query, {"oids": sorted({leaf for leaf, _ in spots})})
+    return {row.oid: TableName(row.schema, row.name) for row in found}
+
+
+def _name_places(names: Mapping[int, TableName], traces: Sequence[Trace]) -> Trail:
     return tuple(((names[trace.place[0]], trace.place[1]), trace.key) for trace in traces)
 
 
-def _find_paths(question: Question, trails: Sequence[Sequence[Trail]]) -> dict[Trail, Path]:
-    """The trails with the keys of their rows."""
-    places: dict[TableName, set[str]] = defaultdict(set)
-    for trail in (trail for group in trails for trail in group):
-        for (table, at), _ in trail:
-            places[table].add(at)
+def _read_keys(question: Question, places: Iterable[Place]) -> dict[Place, RowKey]:
+    """The rows' keys, those of one table in one query."""
+    by_table: dict[TableName, set[str]] = defaultdict(set)
+    for table, at in places:
+        by_table[table].add(at)
     rows: dict[Place, RowKey] = {}
-    for table, of_table in places.items():
+    for table, of_table in by_table.items():
         described = question.schema.table(table)
         query = select_keys(described)
         for at, values in question.connection.execute(query, {"places": sorted(of_table)}):
             rows[table, at] = RowKey(
                 table=table, columns=described.row_identity or ("ctid",), values=tuple(values)
             )
-    return {
-        trail: tuple(Step(row=rows[place], key=key) for place, key in trail)
-        for group in trails
-        for trail in group
-    }
+    return rows
+
+
+def _make_path(rows: Mapping[Place, RowKey], trail: Trail) -> Path:
+    return tuple(Step(row=rows[place], key=key) for place, key in trail)

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fkdoctor.database import set_local
+from fkdoctor.database import READ_ONLY, said, set_local, sqlstate
 from fkdoctor.identifier import quote
 from fkdoctor.impact.effect import Effect, Trouble
 from fkdoctor.impact.firing import Event, FiringOrder
@@ -37,6 +38,7 @@ from fkdoctor.statement.changes import (
     count_changed_rows,
     count_changes,
     create_changes,
+    find_change,
     finds_collision,
     finds_look,
     finds_new_reference,
@@ -47,6 +49,7 @@ from fkdoctor.statement.changes import (
     select_partly_null,
     select_refused,
     show_broken,
+    show_changes,
 )
 from fkdoctor.statement.parts import Query
 
@@ -55,9 +58,6 @@ SCAN_LIMIT = 100 << 20
 
 FEW = 20
 """Where a table has this many times the rows that are looked up in it, an index is better."""
-
-SHOWN = 5
-"""How many rows are named where there are more."""
 
 Place = tuple[int, str]
 """The oid of a table and a ctid."""
@@ -91,10 +91,11 @@ class Survey:
 
     With `misled`, updates of the statement change what references what, and the levels are only a
     guess. `settled` are pairs of keys of which the first spares the second's look by firing before.
-    What happens after the phase `horizon` may be different for what is guessed or unsupported.
+    What happens after the phase `horizon` may be different for what is guessed or unsupported. With
+    `more_than`, so many rows go that it was not thought through to the end.
     """
 
-    effects: list[Effect] = field(default_factory=list)
+    effects: list[tuple[Effect, tuple[Place, ...]]] = field(default_factory=list)
     hits: list[Hit] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     misled: list[str] = field(default_factory=list)
@@ -103,6 +104,7 @@ class Survey:
     unsupported: list[Unsupported] = field(default_factory=list)
     changed: dict[TableName, int] = field(default_factory=dict)
     horizon: float = math.inf
+    more_than: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,10 @@ class Seed:
     table: Table
     rows: NamedFromClause
     chosen: ColumnElement[bool]
+
+
+class TooMany(Exception):
+    """More rows go than anybody wants to know of."""
 
 
 class Closing:
@@ -124,7 +130,10 @@ class Closing:
         order: FiringOrder,
         reach: Reach,
         *,
-        exact: bool,
+        exact: bool = False,
+        shown: int = 0,
+        limit: int | None = None,
+        asked: TableName | None = None,
     ) -> None:
         self.connection = connection
         self.schema = schema
@@ -132,6 +141,10 @@ class Closing:
         self.reach = reach
         self.survey = Survey()
         self._exact = exact
+        self._shown = shown
+        self._limit = limit
+        self._asked = asked
+        self._changes: dict[TableName, Changes] = {}
         self._closures: dict[TableName, sql.Closure] = {}
         self._counts: dict[TableName, Counter[tuple[int, int]]] = defaultdict(Counter)
         self._cyclic: set[TableName] = set()
@@ -144,13 +157,36 @@ class Closing:
             self._make_closure(family)
 
     def take(self, seeds: Mapping[TableName, Sequence[Seed]]) -> None:
-        """Takes in the rows that the statement itself deletes, by family."""
-        for family, of_family in seeds.items():
-            for seed in of_family:
-                statement = sql.seed_closure(
-                    self._closures[family], seed.rows, seed.table, seed.chosen
-                )
-                self._counts[family][0, 0] += self._run(statement)
+        """Takes in the rows that the statement itself deletes, by family.
+
+        Raises Unsupported where finding them would write something.
+        """
+        try:
+            with self.connection.begin_nested():
+                self.connection.execute(sa.text("set transaction read only"))
+                for family, of_family in seeds.items():
+                    for seed in of_family:
+                        statement = sql.seed_closure(
+                            self._closures[family], seed.rows, seed.table, seed.chosen, self._left
+                        )
+                        self._count(family, 0, 0, self._run(statement))
+        except DBAPIError as error:
+            if sqlstate(error) != READ_ONLY:
+                raise
+            raise Unsupported("the condition", f"it changes something: {said(error)}") from error
+
+    @property
+    def _left(self) -> int | None:
+        """One more than how many rows may still be found."""
+        if self._limit is None:
+            return None
+        return self._limit + 1 - sum(counts.total() for counts in self._counts.values())
+
+    def _count(self, family: TableName, level: int, via: int, rows: int) -> None:
+        if rows:
+            self._counts[family][level, via] += rows
+        if self._left is not None and self._left <= 0:
+            raise TooMany
 
     def _find_cyclic(self, seeds: Collection[TableName]) -> set[TableName]:
         """The families whose rows can be come upon more than once."""
@@ -170,6 +206,9 @@ class Closing:
                 self._circle(group)
             else:
                 self._pass(group[0])
+
+    def report(self) -> None:
+        """Adds what was found so far to the survey's effects."""
         for family, counts in self._counts.items():
             self._report_deleted(family, counts)
 
@@ -232,16 +271,15 @@ class Closing:
         phase = min(self.levels(link.source))
         self.survey.horizon = min(self.survey.horizon, phase - 1)
         plan = self.connection.execute(sql.Explain(sql.select_hop(self._make_hop(link, closure))))
-        self.survey.effects.append(
-            Effect(
-                table=link.target,
-                key=link.key,
-                action=link.action,
-                level=phase + 1,
-                rows=int(plan.scalar_one()[0]["Plan"]["Plan Rows"]),
-                estimated=True,
-            )
+        guess = Effect(
+            table=link.target,
+            key=link.key,
+            action=link.action,
+            level=phase + 1,
+            rows=int(plan.scalar_one()[0]["Plan"]["Plan Rows"]),
+            estimated=True,
         )
+        self.survey.effects.append((guess, ()))
         return True
 
     def _pass(self, family: TableName) -> None:
@@ -250,23 +288,26 @@ class Closing:
         hops = [hop for link in links if (hop := self.hop(link)) is not None]
         if not hops:
             return
-        if len(self.reach.links_to(family)) == 1 and not self.reach.links_from(family):
+        alone = len(self.reach.links_to(family)) == 1 and not self.reach.links_from(family)
+        if alone and family != self._asked:
             # Nobody asks which of its rows go.
-            counted = self.connection.execute(sql.count_reached(hops[0])).all()
-            self._counts[family].update({(level, links[0].number): n for level, n in counted})
+            for level, rows in self.connection.execute(
+                sql.count_reached(hops[0], self._left)
+            ).all():
+                self._count(family, level, links[0].number, rows)
             return
         closure = self._make_closure(family)
         if len(hops) == 1:
-            rows = self._run(sql.follow(hops[0], closure))
+            rows = self._run(sql.follow(hops[0], closure, self._left))
             (source,) = {link.source for link in links if link.number == hops[0].number}
             levels = self.levels(source)
             if len(levels) == 1:
-                self._counts[family][levels.pop() + 1, hops[0].number] = rows
+                self._count(family, levels.pop() + 1, hops[0].number, rows)
                 return
         else:
-            self._run(sql.follow_all(hops, closure))
-        for level, via, rows in self.connection.execute(sql.count_levels(closure)):
-            self._counts[family][level, via] = rows
+            self._run(sql.follow_all(hops, closure, self._left))
+        for level, via, rows in self.connection.execute(sql.count_levels(closure)).all():
+            self._count(family, level, via, rows)
 
     def _circle(self, group: Sequence[TableName]) -> None:
         """Goes through families that lead to each other: level by level, each row once."""
@@ -283,10 +324,10 @@ class Closing:
                 rows = sum(number for (at, _), number in counts if at == level)
                 if rows and (hop := self.hop(link)) is not None:
                     with self._index_preferred(rows, link):
-                        statement = sql.follow_level(hop, self._closures[link.target])
+                        closure = self._closures[link.target]
+                        statement = sql.follow_level(hop, closure, self._left)
                         reached = self._run(statement, level=level)
-                    if reached:
-                        self._counts[link.target][level + 1, link.number] += reached
+                    self._count(link.target, level + 1, link.number, reached)
             level += 1
 
     @contextmanager
@@ -303,16 +344,43 @@ class Closing:
     def _report_deleted(self, family: TableName, counts: Mapping[tuple[int, int], int]) -> None:
         keys = {link.number: link.key for link in self.reach.links}
         for (level, via), rows in sorted(counts.items()):
-            if rows:
-                self.survey.effects.append(
-                    Effect(
-                        table=family,
-                        key=keys.get(via),
-                        action=ReferentialAction.CASCADE,
-                        level=level,
-                        rows=rows,
-                    )
-                )
+            effect = Effect(
+                table=family,
+                key=keys.get(via),
+                action=ReferentialAction.CASCADE,
+                level=level,
+                rows=rows,
+            )
+            self.survey.effects.append((effect, self._show_deleted(family, level, via)))
+
+    def _show_deleted(self, family: TableName, level: int, via: int) -> tuple[Place, ...]:
+        if not self._shown:
+            return ()
+        if (closure := self._closures.get(family)) is not None:
+            return self._places(sql.show_closure(closure, self._shown), level=level, via=via)
+        (link,) = (link for link in self.reach.links if link.number == via)
+        hop = self._make_hop(link, self._closures[link.source])
+        return self._places(sql.show_reached(hop, self._shown), level=level - 1)
+
+    def _places(self, query: Query, **binds: object) -> tuple[Place, ...]:
+        return tuple((leaf, at) for leaf, at in self.connection.execute(query, binds))
+
+    def explain(self, family: TableName, place: Place) -> tuple[Trace, ...] | None:
+        """The path by which the row of the family goes, or else changes; None if neither."""
+        leaf, at = place
+        binds = {"leaf": leaf, "at": at}
+        found = None
+        if (closure := self.closure(family)) is not None:
+            found = self.connection.execute(sql.find_in_closure(closure), binds).one_or_none()
+        if found is None and (changes := self._changes.get(family)) is not None:
+            found = self.connection.execute(find_change(changes), binds).one_or_none()
+        if found is None:
+            return None
+        level, via = found
+        if not via:
+            return (Trace(place=place, key=None),)
+        (link,) = (link for link in self.reach.links if link.number == via)
+        return self._trace(link, leaf, at, *self._find_origin(link, leaf, at, level))
 
     # What the keys find that only look.
 
@@ -360,7 +428,7 @@ class Closing:
             elif state == sql.STAYS:
                 stays[level] = rows
         if stays:
-            staying = self.connection.execute(sql.select_staying(check, SHOWN)).all()
+            staying = self.connection.execute(sql.select_staying(check, self._shown)).all()
             self.survey.hits.append(
                 Hit(
                     trouble=Trouble.REFERENCED,
@@ -411,6 +479,7 @@ class Closing:
         if not hops:
             return
         changes = Changes(table=self.schema.table(family), number=len(self.survey.changed))
+        self._changes[family] = changes
         self.connection.execute(create_changes(changes))
         for link, hop in hops:
             self._run(insert_changes(changes, self._make_check(link, hop)))
@@ -431,9 +500,13 @@ class Closing:
         key = link.key
         for (level, stays, _), rows in sorted(numbers.items()):
             if stays:
-                self.survey.effects.append(
-                    Effect(table=link.target, key=key, action=link.action, level=level, rows=rows)
+                effect = Effect(
+                    table=link.target, key=key, action=link.action, level=level, rows=rows
                 )
+                shown = self._places(
+                    show_changes(changes, self._shown), via=link.number, level=level
+                )
+                self.survey.effects.append((effect, shown))
         self._find_detours(link, changes)
         try:
             new = self._new_values(link)
@@ -512,10 +585,11 @@ class Closing:
         family = partition_family(self.schema, link.key.referencing)
         for key in (key for member in family for key in self.schema.keys_from(member)):
             written = set(change.new) & set(key.referencing_columns)
-            if not written or not self._is_looked_after(key):
+            looked_after = self._is_looked_after(key)
+            if not written:
                 continue
             if any(change.new[name] is None for name in written):
-                if key.match is MatchType.FULL:
+                if key.match is MatchType.FULL and looked_after:
                     broken = select_partly_null(change, key)
                     self._break(link, key, Trouble.PARTLY_NULL, key.name, broken, looks=True)
                 continue
@@ -523,8 +597,9 @@ class Closing:
             gone = self.closure(find_family(self.schema, key.referenced))
             if gone is not None and self._finds(finds_new_reference(change, key, gone)):
                 self.survey.misled.append(f"the default of {key.label} leads to a row that goes")
-            broken = select_absent(change, key, referenced)
-            self._break(link, key, Trouble.MISSING, key.name, broken, looks=True)
+            if looked_after:
+                broken = select_absent(change, key, referenced)
+                self._break(link, key, Trouble.MISSING, key.name, broken, looks=True)
 
     def _look_at_rules(self, link: Link, change: Change) -> None:
         """Asks a partition, or a table that is none, what it says of the new rows."""
@@ -570,7 +645,7 @@ class Closing:
                     f"{quote(name)} would refuse what {link.key.label} makes of them"
                 )
         if broken:
-            shown = evaluate(self.connection, show_broken(changes, SHOWN), {}, name)
+            shown = evaluate(self.connection, show_broken(changes, self._shown), {}, name)
             self.survey.hits.append(
                 Hit(
                     trouble=trouble,

@@ -25,7 +25,15 @@ class RowKey:
 
     table: TableName
     columns: tuple[str, ...]
-    values: tuple[str | None, ...]
+    values: tuple[str, ...]
+
+    def __lt__(self, other: RowKey) -> bool:
+        """Numbers by size, and all else by its letters."""
+        return self._rank < other._rank
+
+    @property
+    def _rank(self) -> tuple[object, ...]:
+        return self.table, *((len(text), text) for text in self.values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +54,7 @@ class Effect:
 
     `action` is CASCADE for rows that are deleted. Each deleted row counts once, by the key that
     gets there first; a changed row counts once for each key, if it is not deleted in the end.
-    `estimated` is the planner's guess.
+    `estimated` is the planner's guess. `sample` are some of the rows.
     """
 
     table: TableName
@@ -55,6 +63,7 @@ class Effect:
     level: int
     rows: int
     estimated: bool = False
+    sample: tuple[RowKey, ...] = ()
 
 
 class Trouble(Enum):
@@ -115,9 +124,11 @@ class Impact:
 
     Effects are those it would have if nothing stopped it. `caveats` are what could make it come out
     differently; without any, the answer is exact. Several verdicts in `possible` hang on the order
-    in which the statement happens to meet its rows, which PostgreSQL leaves undefined.
+    in which the statement happens to meet its rows, which PostgreSQL leaves undefined. `why` is the
+    path by which the row that was asked about would go or change, None if it would not.
     """
 
+    command: str
     table: TableName
     verdict: Verdict
     effects: tuple[Effect, ...]
@@ -126,6 +137,7 @@ class Impact:
     key_orders: tuple[KeyOrder, ...]
     possible: tuple[Verdict, ...]
     caveats: tuple[Caveat, ...]
+    why: Path | None = None
 
     @property
     def deleted_rows(self) -> int:

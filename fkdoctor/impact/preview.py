@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg2.errorcodes as codes
@@ -11,21 +12,39 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Select
 from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import set_local, sqlstate
+from fkdoctor.database import said, set_local, sqlstate
 from fkdoctor.errors import ConfigError, Refused
 from fkdoctor.impact.answer import Question, describe_forecast, describe_survey
-from fkdoctor.impact.closure import Closing, Seed, Survey
-from fkdoctor.impact.effect import Impact
+from fkdoctor.impact.closure import Closing, Seed, Survey, TooMany
+from fkdoctor.impact.effect import Caveat, Impact
 from fkdoctor.impact.firing import FiringOrder
 from fkdoctor.impact.forecast import Forecast, forecast_delete
 from fkdoctor.impact.model import Unsupported, World
 from fkdoctor.impact.reach import find_family, find_reach
 from fkdoctor.impact.walk import DatabaseRows, Restart, Spellings, TooLarge
-from fkdoctor.schema import Schema, Table, TableName
+from fkdoctor.resources import load_query
+from fkdoctor.schema import Schema, Table, TableKind, TableName
 from fkdoctor.statement import lookup
+from fkdoctor.statement.script import Statement, Target
 
-MODEL_LIMIT = 20_000
-"""How many rows the model may load, where the order within a phase decides."""
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """How far a preview goes.
+
+    A large table that would be read from end to end for want of an index is estimated unless
+    `exact`. Beyond `row_limit` deleted rows it stops. Where the order within a phase decides, or no
+    temporary table can be made, up to `model_limit` rows are thought through one by one. `shown`
+    rows are named where there are more; `why` is a table and the key of a row whose path is wanted.
+    `statement_timeout` is in milliseconds, 0 is none.
+    """
+
+    exact: bool = False
+    row_limit: int | None = None
+    model_limit: int = 20_000
+    shown: int = 5
+    why: tuple[TableName, tuple[str, ...]] | None = None
+    statement_timeout: int = 0
 
 
 def preview_delete(
@@ -36,31 +55,39 @@ def preview_delete(
     where: ColumnElement[bool] | None = None,
     keys: Sequence[Sequence[str]] | None = None,
     selection: Select[*tuple[Any, ...]] | None = None,
-    alias: str | None = None,
-    exact: bool = False,
-    model_limit: int = MODEL_LIMIT,
-    statement_timeout: int = 0,
+    scope: Scope = Scope(),
 ) -> Impact:
     """What a DELETE of rows of the table would do, without doing it.
 
-    The rows are those that meet all that is given: `where`, an expression over the table, which has
-    the name `alias` there (else its own); `keys`, values of Table.row_identity as text;
-    `selection`, a query that returns such values. Tables that inherit from the table lose rows too,
-    as they do without ONLY.
+    The rows are those that meet all that is given: `where`, an expression over the table under its
+    own name; `keys`, values of Table.row_identity as text; `selection`, a query that returns such
+    values. Tables that inherit from the table lose rows too, as they do without ONLY.
 
     Reads one snapshot, or what the transaction sees in which the connection is. Takes no lock but
     ACCESS SHARE; its temporary tables are rolled back, and where none can be made (a standby, no
-    right to) at most `model_limit` rows are read instead. A large table that would be read from end
-    to end for want of an index is estimated unless `exact`. `statement_timeout` is in milliseconds.
-
-    Raises Refused where row security or missing rights hide rows, and where the time is up.
+    right to) the rows are read instead. Raises Refused where row security or missing rights hide
+    rows, and where the time is up.
     """
-    preview = _Preview(connection, schema, table, exact=exact, model_limit=model_limit)
-    try:
-        with _snapshot(connection, statement_timeout):
-            return preview.answer(preview.make_seeds(where, keys, selection, alias))
-    except DBAPIError as error:
-        raise _explain(error, table) from error
+    preview = _Preview(connection, schema, table, scope)
+    with _snapshot(connection, table, scope.statement_timeout):
+        return preview.answer(preview.make_seeds(where, keys, selection))
+
+
+def preview_statement(
+    connection: Connection,
+    schema: Schema,
+    statement: Statement,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    scope: Scope = Scope(),
+) -> Impact:
+    """What the DELETE would do, as `preview_delete`; names mean what the search_path says."""
+    with connection.begin_nested() if connection.in_transaction() else connection.begin():
+        table = find_target(connection, schema, statement.target)
+        doubts = tuple(_find_doubts(connection, statement))
+    preview = _Preview(connection, schema, table, scope, only=statement.target.only, doubts=doubts)
+    with _snapshot(connection, table, scope.statement_timeout):
+        return preview.answer(preview.make_statement_seeds(statement, parameters or {}))
 
 
 def foresee_delete(
@@ -69,19 +96,39 @@ def foresee_delete(
     table: TableName,
     *,
     where: ColumnElement[bool],
-    limit: int = MODEL_LIMIT,
+    scope: Scope = Scope(),
 ) -> Forecast:
     """What becomes of every single row, in every order; the question is that of preview_delete.
 
-    Raises Unsupported where the model does not foresee it, TooLarge beyond `limit` rows.
+    Raises Unsupported where the model does not foresee it, TooLarge beyond `model_limit` rows.
     """
-    preview = _Preview(connection, schema, table, exact=True, model_limit=limit)
-    with _snapshot(connection, 0):
-        return preview.forecast(preview.make_seeds(where, None, None, None))
+    preview = _Preview(connection, schema, table, scope)
+    with _snapshot(connection, table, scope.statement_timeout):
+        return preview.forecast(preview.make_seeds(where, None, None))
+
+
+def find_target(connection: Connection, schema: Schema, target: Target) -> TableName:
+    """The table that a statement names: by its schema, or the first on the search_path."""
+    if len(target.parts) == 2:
+        return schema.resolve_table(str(target))
+    query = sa.text("select pg_catalog.unnest(pg_catalog.current_schemas(false))")
+    path = tuple(connection.execute(query).scalars())
+    for name in path:
+        if schema.has_table(TableName(name, target.parts[0])):
+            return TableName(name, target.parts[0])
+    return schema.resolve_table(str(target), path or ("pg_catalog",))
+
+
+def _find_doubts(connection: Connection, statement: Statement) -> Iterator[Caveat]:
+    query = sa.text(load_query("impact/volatile_functions"))
+    for (name,) in connection.execute(query, {"names": list(statement.functions)}):
+        yield Caveat(
+            subject="the condition", reason=f"{name}() may say something else the next time"
+        )
 
 
 @contextmanager
-def _snapshot(connection: Connection, statement_timeout: int) -> Iterator[None]:
+def _snapshot(connection: Connection, table: TableName, statement_timeout: int) -> Iterator[None]:
     """All that is read is of one moment; all that is made is gone afterwards."""
     nested = connection.in_transaction()
     transaction = connection.begin_nested() if nested else connection.begin()
@@ -91,6 +138,8 @@ def _snapshot(connection: Connection, statement_timeout: int) -> Iterator[None]:
         # Where row security would hide rows, PostgreSQL then says so.
         set_local(connection, row_security="off", statement_timeout=statement_timeout)
         yield
+    except DBAPIError as error:
+        raise _explain(error, table) from error
     finally:
         transaction.rollback()
 
@@ -107,7 +156,7 @@ _READING = {
 
 
 def _explain(error: DBAPIError, table: TableName) -> Exception:
-    why = "PostgreSQL says: " + " ".join(str(error.orig).split())
+    why = f"PostgreSQL says: {said(error)}"
     match sqlstate(error):
         case codes.INSUFFICIENT_PRIVILEGE:
             return Refused(
@@ -132,23 +181,27 @@ class _Preview:
         connection: Connection,
         schema: Schema,
         table: TableName,
+        scope: Scope,
         *,
-        exact: bool,
-        model_limit: int,
+        only: bool = False,
+        doubts: tuple[Caveat, ...] = (),
     ) -> None:
         self.connection = connection
         self.schema = schema
         self.table = schema.table(table)
-        self.exact = exact
-        self.model_limit = model_limit
+        self.scope = scope
         self.order = FiringOrder(schema)
-        self.tables = list(_with_heirs(schema, self.table))
+        self.tables = [self.table] if only else list(_with_heirs(schema, self.table))
+        if only and self.table.kind is TableKind.PARTITIONED:
+            self.tables = []  # itself, it has no rows
         families = dict.fromkeys(find_family(schema, one.name) for one in self.tables)
         self.question = Question(
             connection=connection,
             schema=schema,
             reach=find_reach(schema, self.order, families),
             table=table,
+            shown=scope.shown,
+            doubts=doubts,
         )
         self.search_path = ""
 
@@ -157,18 +210,15 @@ class _Preview:
         where: ColumnElement[bool] | None,
         keys: Sequence[Sequence[str]] | None,
         selection: Select[*tuple[Any, ...]] | None,
-        alias: str | None,
     ) -> list[Seed]:
         """The rows in question, table by table."""
-        if (keys is not None or selection is not None) and not self.table.row_identity:
-            raise ConfigError(
-                f"Rows of {self.table.name} cannot be named by a key.",
-                why="It has neither a primary key nor a unique one without NULLs.",
-                next="Say which rows by a condition.",
-            )
+        if keys is not None or selection is not None:
+            _require_identity(self.table)
+        for key in keys or ():
+            _check_key(self.table, key)
         seeds = []
         for table in self.tables:
-            rows = lookup.rows_of(table, alias or self.table.name.name)
+            rows = lookup.rows_of(table, self.table.name.name)
             conditions: list[ColumnElement[bool]] = [sa.true()]
             if where is not None:
                 conditions.append(where)
@@ -180,12 +230,35 @@ class _Preview:
             seeds.append(Seed(table=table, rows=rows, chosen=sa.and_(*conditions)))
         return seeds
 
+    def make_statement_seeds(
+        self, statement: Statement, parameters: Mapping[str, str]
+    ) -> list[Seed]:
+        """The rows that the statement means, table by table."""
+        if missing := [name for name in statement.parameters if name not in parameters]:
+            raise ConfigError(
+                f"The statement has no value for its parameter {missing[0]}.",
+                why=f"Its parameters: {', '.join(statement.parameters)}.",
+                next=f"Give it one: --param {missing[0]}=…",
+            )
+        binds = {f"p_{name}": parameters[name] for name in statement.parameters}
+        seeds = []
+        for table in self.tables:
+            rows = lookup.rows_of(table, statement.alias)
+            if statement.where is not None:
+                chosen = lookup.meets(statement.where, binds)
+            else:
+                chosen = lookup.is_among(rows, statement.rows, binds)
+            seeds.append(Seed(table=table, rows=rows, chosen=chosen))
+        return seeds
+
     def answer(self, seeds: Sequence[Seed]) -> Impact:
         """The impact of deleting the rows."""
         self.search_path = self.connection.execute(sa.text("show search_path")).scalar_one()
-        survey = self._close(seeds)
-        if survey is None:
+        self.question = replace(self.question, asked=self._find_asked())
+        closing = self._close(seeds)
+        if closing is None:
             return self._ask_only_model(seeds)
+        survey = closing.survey
         if _leaves_open(survey):
             try:
                 return self._ask_model(seeds)
@@ -193,15 +266,44 @@ class _Preview:
                 pass
             except Unsupported as unsupported:
                 survey.unsupported.append(unsupported)
-        return describe_survey(self.question, survey)
+        why = None
+        if self.scope.why and self.question.asked:
+            family = find_family(self.schema, self.scope.why[0])
+            why = closing.explain(family, self.question.asked)
+        return describe_survey(self.question, survey, why)
 
-    def _close(self, seeds: Sequence[Seed]) -> Survey | None:
+    def _find_asked(self) -> tuple[int, str] | None:
+        """Where the row is whose path is wanted."""
+        if self.scope.why is None:
+            return None
+        name, key = self.scope.why
+        table = self.schema.table(name)
+        _require_identity(table)
+        _check_key(table, key)
+        found = self.connection.execute(lookup.select_place(table, key)).one_or_none()
+        if found is None:
+            raise ConfigError(
+                f"{name} has no row ({', '.join(key)}).",
+                why=f"It was looked for by {', '.join(table.row_identity)}.",
+                next="Name a row that is there with --why.",
+            )
+        return found.leaf, found.at
+
+    def _close(self, seeds: Sequence[Seed]) -> Closing | None:
         """What the closure says; None where no temporary table can be made."""
         by_family: dict[TableName, list[Seed]] = {}
         for seed in seeds:
             by_family.setdefault(find_family(self.schema, seed.table.name), []).append(seed)
+        asked = self.scope.why and find_family(self.schema, self.scope.why[0])
         closing = Closing(
-            self.connection, self.schema, self.order, self.question.reach, exact=self.exact
+            self.connection,
+            self.schema,
+            self.order,
+            self.question.reach,
+            exact=self.scope.exact,
+            shown=self.scope.shown,
+            limit=self.scope.row_limit,
+            asked=asked,
         )
         try:
             with self.connection.begin_nested():
@@ -212,19 +314,26 @@ class _Preview:
             if sqlstate(error) in refusals:
                 return None
             raise
-        closing.take(by_family)
-        set_local(self.connection, **_READING)
-        closing.follow()
-        closing.look()
-        closing.change()
-        return closing.survey
+        try:
+            closing.take(by_family)
+            set_local(self.connection, **_READING)
+            closing.follow()
+            closing.report()
+            closing.look()
+            closing.change()
+        except TooMany:
+            closing.report()
+            closing.survey.more_than = self.scope.row_limit
+        except Unsupported as unsupported:
+            closing.survey.unsupported.append(unsupported)
+        return closing
 
     def _ask_only_model(self, seeds: Sequence[Seed]) -> Impact:
         try:
             return self._ask_model(seeds)
         except TooLarge:
             raise Refused(
-                f"More than {self.model_limit} rows are involved; nothing was changed.",
+                f"More than {self.scope.model_limit} rows are involved; nothing was changed.",
                 why="For so many the preview needs temporary tables, and none can be made here: "
                 "a standby, a read-only transaction, or a role without the right to.",
                 next="Ask the primary, or as another role, or about fewer rows.",
@@ -241,7 +350,9 @@ class _Preview:
         """What the model makes of the rows. Raises as `_ask_model`."""
         spellings = Spellings(self.schema)
         while True:
-            source = DatabaseRows(self.connection, self.schema, spellings, limit=self.model_limit)
+            source = DatabaseRows(
+                self.connection, self.schema, spellings, limit=self.scope.model_limit
+            )
             try:
                 set_local(self.connection, search_path=self.search_path)
                 rows = [
@@ -255,9 +366,27 @@ class _Preview:
 
 def _leaves_open(survey: Survey) -> bool:
     """Whether the model could say more than the closure."""
-    if survey.guessed or survey.unsupported:
+    if survey.guessed or survey.unsupported or survey.more_than is not None:
         return False
     return bool(survey.misled or survey.questions or (survey.settled and not survey.hits))
+
+
+def _require_identity(table: Table) -> None:
+    if not table.row_identity:
+        raise ConfigError(
+            f"Rows of {table.name} cannot be named by a key.",
+            why="It has neither a primary key nor a unique one without NULLs.",
+            next="Say which rows by a condition.",
+        )
+
+
+def _check_key(table: Table, key: Sequence[str]) -> None:
+    if len(key) != len(table.row_identity):
+        raise ConfigError(
+            f"({', '.join(key)}) is no key of {table.name}.",
+            why=f"Its rows are identified by {', '.join(table.row_identity)}.",
+            next="Give one value for each of these columns, with commas between.",
+        )
 
 
 def _with_heirs(schema: Schema, table: Table) -> Iterator[Table]:

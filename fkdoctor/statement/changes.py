@@ -20,7 +20,7 @@ from sqlalchemy.sql import quoted_name
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.schema import Constraint, ForeignKey, Index, Schema, Table, TableName
-from fkdoctor.statement.closure import GONE, Check, Closure, Hop, compared
+from fkdoctor.statement.closure import GONE, Check, Closure, Hop, compared, is_at_binds
 from fkdoctor.statement.images import index_entries, refuses, same_entry
 from fkdoctor.statement.lookup import TID, alone, rows_of
 from fkdoctor.statement.parts import Query, make_table, match_key, plain_type, quoted
@@ -112,6 +112,21 @@ def count_changed_rows(changes: Changes) -> Query:
     )
     stays, twice = rows.c.stays, rows.c.times > 1
     return sa.select(sa.func.count().filter(stays), sa.func.count().filter(twice)).select_from(rows)
+
+
+def show_changes(changes: Changes, limit: int) -> Query:
+    """Some changes of rows that stay, at the binds `via` and `level`: the rows' places."""
+    own = changes.clause.c
+    here = (own.via == sa.bindparam("via"), own.level == sa.bindparam("level"))
+    places = (sa.cast(own.leaf, sa.BigInteger), sa.cast(own.at, sa.Text))
+    return sa.select(*places).where(*here, own.until.is_(None)).limit(limit)
+
+
+def find_change(changes: Changes) -> Query:
+    """Level and via of the first change of the row at the binds `leaf` and `at`."""
+    own = changes.clause.c
+    query = sa.select(own.level, own.via).where(is_at_binds(own.leaf, own.at))
+    return query.order_by(own.level, own.via).limit(1)
 
 
 def finds_other_reference(changes: Changes, via: int, other: Hop) -> Query:

@@ -24,7 +24,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.schema import Column, ForeignKey, Table, TableName
-from fkdoctor.statement.lookup import TID, alone, rows_of
+from fkdoctor.statement.lookup import TID, alone, place, rows_of
 from fkdoctor.statement.parts import Query, make_table, match_key, plain_type
 
 GONE, SETTLED, CONTESTED, STAYS = "gone", "settled", "contested", "stays"
@@ -148,7 +148,11 @@ def create_closure(closure: Closure) -> Sequence[Executable]:
 
 
 def seed_closure(
-    closure: Closure, rows: NamedFromClause, table: Table, chosen: ColumnElement[bool]
+    closure: Closure,
+    rows: NamedFromClause,
+    table: Table,
+    chosen: ColumnElement[bool],
+    limit: int | None,
 ) -> Insert:
     """Puts the rows in that the statement deletes: those of `table` that `chosen` is true of."""
     query = sa.select(
@@ -159,7 +163,7 @@ def seed_closure(
         *(rows.c[name] for name in closure.carried),
     ).where(chosen)
     return closure.clause.insert().from_select(
-        list(closure.clause.c), alone(query.select_from(rows), table, rows)
+        list(closure.clause.c), alone(query.select_from(rows).limit(limit), table, rows)
     )
 
 
@@ -175,12 +179,13 @@ def _reached(hop: Hop, target: Closure) -> Query:
     return alone(query, hop.referencing, hop.rows)
 
 
-def follow(hop: Hop, target: Closure) -> Insert:
+def follow(hop: Hop, target: Closure, limit: int | None) -> Insert:
     """Puts the rows in that go by the hop, the only one that leads to the target."""
-    return target.clause.insert().from_select(list(target.clause.c), _reached(hop, target))
+    reached = _reached(hop, target).limit(limit)
+    return target.clause.insert().from_select(list(target.clause.c), reached)
 
 
-def follow_all(hops: Sequence[Hop], target: Closure) -> Insert:
+def follow_all(hops: Sequence[Hop], target: Closure, limit: int | None) -> Insert:
     """Puts the rows in that go by one hop or another, each at its lowest level."""
     reached = sa.union_all(*(_reached(hop, target) for hop in hops)).subquery("reached")
     turn = sa.func.row_number().over(
@@ -189,30 +194,62 @@ def follow_all(hops: Sequence[Hop], target: Closure) -> Insert:
     ranked = sa.select(reached, turn.label("turn")).subquery("ranked")
     names = [column.name for column in target.clause.c]
     first = sa.select(*(ranked.c[name] for name in names)).where(ranked.c.turn == 1)
-    return target.clause.insert().from_select(list(target.clause.c), first)
+    return target.clause.insert().from_select(list(target.clause.c), first.limit(limit))
 
 
-def follow_level(hop: Hop, target: Closure) -> Insert:
+def follow_level(hop: Hop, target: Closure, limit: int | None) -> Insert:
     """Puts the rows in that go because of those of the bind `level`, unless they are in already."""
     at_level = hop.source.clause.c.level == sa.bindparam("level", type_=sa.Integer)
     return (
         postgresql.insert(target.clause)
-        .from_select(list(target.clause.c), _reached(hop, target).where(at_level))
+        .from_select(list(target.clause.c), _reached(hop, target).where(at_level).limit(limit))
         .on_conflict_do_nothing()
     )
 
 
-def count_reached(hop: Hop) -> Query:
+def count_reached(hop: Hop, limit: int | None) -> Query:
     """How many rows go by the hop: their level, number."""
-    level = hop.source.clause.c.level + 1
-    query = sa.select(level, sa.func.count()).select_from(hop.joined).group_by(level)
-    return alone(query.order_by(level), hop.referencing, hop.rows)
+    query = sa.select((hop.source.clause.c.level + 1).label("level")).select_from(hop.joined)
+    level = alone(query.limit(limit), hop.referencing, hop.rows).subquery("reached").c.level
+    return sa.select(level, sa.func.count()).group_by(level).order_by(level)
+
+
+def show_reached(hop: Hop, limit: int) -> Query:
+    """Some rows that go by the hop from rows of the bind `level`: their places."""
+    at_level = hop.source.clause.c.level == sa.bindparam("level", type_=sa.Integer)
+    query = sa.select(*place(hop.rows)).select_from(hop.joined).where(at_level).limit(limit)
+    return alone(query, hop.referencing, hop.rows)
 
 
 def count_levels(closure: Closure) -> Query:
     """How many rows of the closure there are: level, via, number."""
     columns = (closure.clause.c.level, closure.clause.c.via)
     return sa.select(*columns, sa.func.count()).group_by(*columns).order_by(*columns)
+
+
+def show_closure(closure: Closure, limit: int) -> Query:
+    """Some rows of the closure at the binds `level` and `via`: their places."""
+    own = closure.clause.c
+    here = (own.level == sa.bindparam("level"), own.via == sa.bindparam("via"))
+    return (
+        sa.select(sa.cast(own.leaf, sa.BigInteger), sa.cast(own.at, sa.Text))
+        .where(*here)
+        .limit(limit)
+    )
+
+
+def find_in_closure(closure: Closure) -> Query:
+    """Level and via of the row at the binds `leaf` and `at`, if it goes."""
+    own = closure.clause.c
+    return sa.select(own.level, own.via).where(is_at_binds(own.leaf, own.at))
+
+
+def is_at_binds(leaf: ColumnElement[Any], at: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether the place is that of the binds `leaf` and `at`."""
+    return sa.and_(
+        leaf == sa.cast(sa.bindparam("leaf", type_=sa.BigInteger), OID),
+        at == sa.cast(sa.bindparam("at", type_=sa.Text), TID),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,8 +336,7 @@ def select_cause(hop: Hop) -> Query:
         )
         .select_from(hop.joined)
         .where(
-            hop.rows.c.tableoid == sa.cast(sa.bindparam("leaf", type_=sa.BigInteger), OID),
-            hop.rows.c.ctid == sa.cast(sa.bindparam("at", type_=sa.Text), TID),
+            is_at_binds(hop.rows.c.tableoid, hop.rows.c.ctid),
             source.c.level == sa.bindparam("level", type_=sa.Integer),
         )
         .order_by(source.c.leaf, source.c.at)

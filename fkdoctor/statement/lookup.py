@@ -6,7 +6,7 @@ the transaction's snapshot lasts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -144,9 +144,29 @@ def is_identified(
     return identity.in_(sa.select(*values).select_from(given))
 
 
+def meets(condition: str, binds: Mapping[str, str]) -> ColumnElement[bool]:
+    """Whether a row meets the condition, which is SQL text with parameters as `:name`."""
+    return sa.and_(sa.true(), sa.text(f"({condition})").bindparams(**binds))
+
+
+def is_among(rows: NamedFromClause, query: str, binds: Mapping[str, str]) -> ColumnElement[bool]:
+    """Whether the row is one of the query's, which is SQL text and returns tableoid and ctid."""
+    columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in _PLACE]
+    chosen = sa.text(query).bindparams(**binds).columns(*columns).subquery("chosen")
+    places = sa.select(*(chosen.c[name] for name in _PLACE))
+    return sa.tuple_(*(rows.c[name] for name in _PLACE)).in_(places)
+
+
 def select_value(column: Column) -> Query:
     """The text of the bind `value` as a value of the column's type, whatever its domain says."""
     return sa.select(sa.cast(sa.bindparam("value", type_=sa.Text), NamedType(column.type)))
+
+
+def select_place(table: Table, key: Sequence[str | None]) -> Query:
+    """Where the row with that identity is: leaf, at."""
+    rows = rows_of(table, "row")
+    query = sa.select(*place(rows)).where(is_identified(table, rows, [key]))
+    return alone(query, table, rows)
 
 
 def select_keys(table: Table) -> Query:

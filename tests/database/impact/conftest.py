@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.impact.effect import Impact
-from fkdoctor.impact.preview import preview_delete
+from fkdoctor.impact.preview import Scope, preview_delete
 from fkdoctor.inspect.catalog import inspect_database
 
 Preview = Callable[..., Impact]
@@ -20,7 +20,7 @@ Preview = Callable[..., Impact]
 
 @pytest.fixture
 def preview(database_url: str) -> Preview:
-    """Called with a table and a condition on its rows, and what preview_delete takes."""
+    """Called with a table and a condition on its rows, and what Scope takes."""
 
     def preview(table: str, where: str = "true", *, role: str = "", **options: Any) -> Impact:
         url = f"{database_url}?options=-crole%3D{role}" if role else database_url
@@ -32,7 +32,7 @@ def preview(database_url: str) -> Preview:
                 schema,
                 schema.resolve_table(table),
                 where=sa.literal_column(where),
-                **options,
+                scope=Scope(**options),
             )
 
     return preview

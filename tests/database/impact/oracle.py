@@ -23,13 +23,11 @@ from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.impact.effect import Impact, Trouble, Verdict
 from fkdoctor.impact.forecast import Forecast
 from fkdoctor.impact.model import Outcome, RowId, Unsupported
-from fkdoctor.impact.preview import foresee_delete, preview_delete
+from fkdoctor.impact.preview import Scope, foresee_delete, preview_delete
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.schema import ReferentialAction, Schema, TableName
 
 BATCH = 40
-
-MODEL_LIMIT = 20_000
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,11 @@ def compare_case(connection: Connection, schema: Schema, case: Case) -> Comparis
     """Asks three: the preview, the closure without the model, and the model for every row."""
     table = TableName(case.name, case.table)
     where = sa.column("label").in_(case.labels)
-    impact = preview_delete(connection, schema, table, where=where, model_limit=MODEL_LIMIT)
-    closure = preview_delete(connection, schema, table, where=where, model_limit=0)
+    impact = preview_delete(connection, schema, table, where=where)
+    scope = Scope(model_limit=0)
+    closure = preview_delete(connection, schema, table, where=where, scope=scope)
     try:
-        forecast = foresee_delete(connection, schema, table, where=where, limit=MODEL_LIMIT)
+        forecast = foresee_delete(connection, schema, table, where=where)
     except Unsupported:
         forecast = None
     reality = delete(connection, schema, case)
