@@ -197,6 +197,7 @@ def _sum_effects(question: Question, outcome: Outcome) -> Iterator[Effect]:
     for (table, firing, level), rows in groups.items():
         yield Effect(
             table=table,
+            source=find_family(question.schema, firing.table) if firing else None,
             key=firing.key if firing else None,
             action=firing.action if firing and firing.action else ReferentialAction.CASCADE,
             level=level,

@@ -273,6 +273,7 @@ class Closing:
         plan = self.connection.execute(sql.Explain(sql.select_hop(self._make_hop(link, closure))))
         guess = Effect(
             table=link.target,
+            source=link.source,
             key=link.key,
             action=link.action,
             level=phase + 1,
@@ -342,11 +343,12 @@ class Closing:
             set_local(self.connection, enable_hashjoin="on", enable_mergejoin="on")
 
     def _report_deleted(self, family: TableName, counts: Mapping[tuple[int, int], int]) -> None:
-        keys = {link.number: link.key for link in self.reach.links}
+        links = {link.number: link for link in self.reach.links}
         for (level, via), rows in sorted(counts.items()):
             effect = Effect(
                 table=family,
-                key=keys.get(via),
+                source=links[via].source if via else None,
+                key=links[via].key if via else None,
                 action=ReferentialAction.CASCADE,
                 level=level,
                 rows=rows,
@@ -501,7 +503,12 @@ class Closing:
         for (level, stays, _), rows in sorted(numbers.items()):
             if stays:
                 effect = Effect(
-                    table=link.target, key=key, action=link.action, level=level, rows=rows
+                    table=link.target,
+                    source=link.source,
+                    key=key,
+                    action=link.action,
+                    level=level,
+                    rows=rows,
                 )
                 shown = self._places(
                     show_changes(changes, self._shown), via=link.number, level=level

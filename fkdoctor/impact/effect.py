@@ -54,10 +54,12 @@ class Effect:
 
     `action` is CASCADE for rows that are deleted. Each deleted row counts once, by the key that
     gets there first; a changed row counts once for each key, if it is not deleted in the end.
-    `estimated` is the planner's guess. `sample` are some of the rows.
+    `source` is the table whose rows the key references. `estimated` is the planner's guess.
+    `sample` are some of the rows.
     """
 
     table: TableName
+    source: TableName | None
     key: ForeignKey | None
     action: ReferentialAction
     level: int

@@ -61,6 +61,11 @@ class Statement:
     functions: tuple[str, ...] = ()
 
     @property
+    def shown(self) -> str:
+        """The statement for people, in one line."""
+        return " ".join(self.sql.replace("\\:", ":").replace(":p_", ":").split())
+
+    @property
     def target(self) -> Target:
         """The table; the first of a TRUNCATE."""
         return self.targets[0]
@@ -91,6 +96,15 @@ def parse_script(text: str) -> tuple[Statement, ...]:
     if not statements:
         raise NotSupported("There is no statement.", text)
     return statements
+
+
+def parse_condition(table: tuple[str, str], condition: str) -> Statement:
+    """The DELETE of the rows of the table that meet the condition."""
+    named = ".".join(quote(part) for part in table)
+    statement, *others = parse_script(" ".join(("DELETE FROM", named, "WHERE", condition)))
+    if others:
+        raise NotSupported("It is not one condition.", condition)
+    return statement
 
 
 def _split(tokens: Sequence[Token], at: TokenType) -> Iterator[list[Token]]:
@@ -159,11 +173,7 @@ class _Reader:
         kind, first = token.token_type, following[0]
         if kind is TokenType.PARAMETER and first.text.isdigit():
             return 2, first.text
-        before = tokens[number - 1] if number else None
-        if before is not None and (
-            before.token_type in _OPERANDS
-            or (before.token_type is TokenType.VAR and before.end + 1 == token.start)
-        ):
+        if number and self._is_operand(tokens[number - 1], token):
             return 1, None
         if kind is TokenType.COLON and first.text.isidentifier():
             return 2, first.text
@@ -175,6 +185,11 @@ class _Reader:
             if end and end[0].text == "s" and texts[1].isidentifier():
                 return 5, texts[1]
         return 1, None
+
+    def _is_operand(self, before: Token, token: Token) -> bool:
+        if before.token_type is TokenType.VAR:
+            return token.token_type is TokenType.MOD or before.end + 1 == token.start
+        return before.token_type in _OPERANDS
 
     def _write_token(self, token: Token) -> str:
         match token.token_type:
@@ -195,9 +210,10 @@ class _Reader:
                     raise self._refuse("A string E'…' in it cannot be told apart safely.")
                 return f"E{written}"
         written = self.source[token.start : token.end + 1]
-        if not _PLAIN.fullmatch(written) and not written.isidentifier():
+        words = written.split()  # some tokens are several: ORDER BY
+        if not _PLAIN.fullmatch(written) and not all(word.isidentifier() for word in words):
             raise self._refuse(f"{written} cannot be read.")
-        return written
+        return " ".join(words)
 
     def _join(self, start: int, end: int) -> str:
         parts: list[str] = []

@@ -279,6 +279,8 @@ def main() -> int:
             tally["key order"] += bool(one.impact.key_orders)
             tally[f"PostgreSQL: {one.reality.sqlstate or 'works'}"] += 1
             closure[one.closure.verdict.value] += 1
+            if closure.total() % 1_000 == 0:
+                print(closure.total(), "cases,", len(wrong), "wrong", file=sys.stderr, flush=True)
             if one.wrong:
                 wrong.append(one.case.name)
                 if len(wrong) <= 3:

