@@ -119,7 +119,8 @@ def show_changes(changes: Changes, limit: int) -> Query:
     own = changes.clause.c
     here = (own.via == sa.bindparam("via"), own.level == sa.bindparam("level"))
     places = (sa.cast(own.leaf, sa.BigInteger), sa.cast(own.at, sa.Text))
-    return sa.select(*places).where(*here, own.until.is_(None)).limit(limit)
+    query = sa.select(*places).where(*here, own.until.is_(None))
+    return query.order_by(own.leaf, own.at).limit(limit)
 
 
 def find_change(changes: Changes) -> Query:

@@ -231,11 +231,8 @@ def show_closure(closure: Closure, limit: int) -> Query:
     """Some rows of the closure at the binds `level` and `via`: their places."""
     own = closure.clause.c
     here = (own.level == sa.bindparam("level"), own.via == sa.bindparam("via"))
-    return (
-        sa.select(sa.cast(own.leaf, sa.BigInteger), sa.cast(own.at, sa.Text))
-        .where(*here)
-        .limit(limit)
-    )
+    query = sa.select(sa.cast(own.leaf, sa.BigInteger), sa.cast(own.at, sa.Text)).where(*here)
+    return query.order_by(own.leaf, own.at).limit(limit)
 
 
 def find_in_closure(closure: Closure) -> Query:

@@ -106,12 +106,13 @@ def only(schema: Schema, name: str) -> Schema:
 
 
 def compare_case(connection: Connection, schema: Schema, case: Case) -> Comparison:
-    """Asks three: the preview, the closure without the model, and the model for every row."""
+    """Asks three: the closure without the model, both together, and the model for every row."""
     table = TableName(case.name, case.table)
     where = sa.column("label").in_(case.labels)
-    impact = preview_delete(connection, schema, table, where=where)
     scope = Scope(model_limit=0)
-    closure = preview_delete(connection, schema, table, where=where, scope=scope)
+    impact = closure = preview_delete(connection, schema, table, where=where, scope=scope)
+    if closure.key_orders or closure.caveats:
+        impact = preview_delete(connection, schema, table, where=where)
     try:
         forecast = foresee_delete(connection, schema, table, where=where)
     except Unsupported:
