@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+from sqlalchemy.sql import Executable
 
 from fkdoctor.cli.output import wants_colour, write
 from fkdoctor.cli.progress import show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
-from fkdoctor.impact.effect import Impact, Verdict
+from fkdoctor.impact.effect import Verdict
 from fkdoctor.impact.preview import Scope, preview_delete, preview_statement
+from fkdoctor.impact.rehearsal import rehearse
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.render.document import to_json
-from fkdoctor.render.impact import VERSION, impact_document, impact_markdown, impact_text
+from fkdoctor.render.impact import VERSION, Answer, answer_document, answer_markdown, answer_text
 from fkdoctor.render.text import count_of
 from fkdoctor.schema import Schema, TableName
-from fkdoctor.statement.script import parse_condition, parse_script
+from fkdoctor.statement.lookup import delete_by_key, execute_text
+from fkdoctor.statement.script import Statement, parse_condition, parse_script
 
 NOT_ALLOWED = 1
 
@@ -70,6 +74,12 @@ NOT_ALLOWED = 1
     "--exact", is_flag=True, help="Read large tables from end to end for want of an index too."
 )
 @click.option(
+    "--rehearse",
+    "rehearses",
+    is_flag=True,
+    help="Then execute it too, roll it back, and compare. That locks rows and writes WAL.",
+)
+@click.option(
     "--format",
     "format_",
     type=click.Choice(("text", "json", "markdown")),
@@ -88,6 +98,7 @@ def impact(
     limit: int | None,
     show: int,
     exact: bool,
+    rehearses: bool,
     format_: str,
     url: str | None,
     config_path: Path | None,
@@ -123,43 +134,73 @@ def impact(
         )
         if table is None:
             assert sql is not None
-            answers = [
-                (
-                    preview_statement(
-                        session.connection, schema, one, parameters=values, scope=scope
-                    ),
-                    one.shown,
-                )
-                for one in parse_script(sql)
-            ]
+            questions = [_Question.about(one, values) for one in parse_script(sql)]
         else:
             name = schema.resolve_table(table, session.config.database.schemas)
-            answers = [_preview_table(session, schema, name, where, keys, keys_from, values, scope)]
+            if where is not None:
+                statement = parse_condition((name.schema, name.name), where)
+                questions = [_Question.about(statement, values)]
+            else:
+                lines = csv.reader(keys_from if keys_from is not None else keys)
+                questions = [_Question.by_key(name, [key for key in lines if key])]
+        answers = [_answer(session, schema, one, scope, rehearses) for one in questions]
     write(_render(answers, format_))
-    if any(answer.verdict is not Verdict.ALLOWED for answer, _ in answers):
+    wrong = [one for one in answers if one.rehearsal and one.rehearsal.differences]
+    if wrong or any(one.impact.verdict is not Verdict.ALLOWED for one in answers):
         click.get_current_context().exit(NOT_ALLOWED)
 
 
-def _preview_table(
-    session: Session,
-    schema: Schema,
-    name: TableName,
-    where: str | None,
-    keys: tuple[str, ...],
-    keys_from: Iterable[str] | None,
-    parameters: Mapping[str, str],
-    scope: Scope,
-) -> tuple[Impact, str]:
-    if where is not None:
-        statement = parse_condition((name.schema, name.name), where)
-        answer = preview_statement(
-            session.connection, schema, statement, parameters=parameters, scope=scope
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """A statement with its parameters, or rows of a table by their keys."""
+
+    shown: str
+    statement: Statement | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    table: TableName | None = None
+    keys: Sequence[Sequence[str]] = ()
+
+    @classmethod
+    def about(cls, statement: Statement, parameters: Mapping[str, str]) -> _Question:
+        return cls(shown=statement.shown, statement=statement, parameters=parameters)
+
+    @classmethod
+    def by_key(cls, table: TableName, keys: Sequence[Sequence[str]]) -> _Question:
+        shown = f"DELETE of {count_of(len(keys), 'row')} of {table} by key"
+        return cls(shown=shown, table=table, keys=keys)
+
+
+def _answer(
+    session: Session, schema: Schema, question: _Question, scope: Scope, rehearses: bool
+) -> Answer:
+    connection = session.connection
+    if question.statement is not None:
+        impact = preview_statement(
+            connection, schema, question.statement, parameters=question.parameters, scope=scope
         )
-        return answer, statement.shown
-    lines = csv.reader(keys_from if keys_from is not None else keys)
-    wanted = [key for key in lines if key]
-    answer = preview_delete(session.connection, schema, name, keys=wanted, scope=scope)
-    return answer, f"DELETE of {count_of(len(wanted), 'row')} of {name} by key"
+        executable: Executable = execute_text(
+            question.statement.sql, question.statement.bind(question.parameters)
+        )
+    else:
+        assert question.table is not None
+        impact = preview_delete(connection, schema, question.table, keys=question.keys, scope=scope)
+        executable = delete_by_key(schema.table(question.table), question.keys)
+    rehearsal = None
+    if rehearses:
+        click.echo(
+            "Rehearsing: rows are locked until it is rolled back; WAL and dead rows stay, and what "
+            "sequences and triggers do outside the transaction.",
+            err=True,
+        )
+        rehearsal = rehearse(
+            connection,
+            schema,
+            executable,
+            impact,
+            lock_timeout=session.config.database.lock_timeout,
+            statement_timeout=session.config.database.statement_timeout,
+        )
+    return Answer(shown=question.shown, impact=impact, rehearsal=rehearsal)
 
 
 def _read_parameters(given: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -177,11 +218,11 @@ def _read_row(
     return schema.resolve_table(table, session.config.database.schemas), tuple(values)
 
 
-def _render(answers: Sequence[tuple[Impact, str]], format_: str) -> str:
+def _render(answers: Sequence[Answer], format_: str) -> str:
     if format_ == "json":
-        documents = [impact_document(answer, shown) for answer, shown in answers]
+        documents = [answer_document(answer) for answer in answers]
         return to_json({"version": VERSION, "impacts": documents})
     if format_ == "markdown":
-        return "\n".join(impact_markdown(answer, shown) for answer, shown in answers)
+        return "\n".join(answer_markdown(answer) for answer in answers)
     colour = wants_colour()
-    return "\n".join(impact_text(answer, shown, colour=colour) for answer, shown in answers)
+    return "\n".join(answer_text(answer, colour=colour) for answer in answers)

@@ -234,13 +234,7 @@ class _Preview:
         self, statement: Statement, parameters: Mapping[str, str]
     ) -> list[Seed]:
         """The rows that the statement means, table by table."""
-        if missing := [name for name in statement.parameters if name not in parameters]:
-            raise ConfigError(
-                f"The statement has no value for its parameter {missing[0]}.",
-                why=f"Its parameters: {', '.join(statement.parameters)}.",
-                next=f"Give it one: --param {missing[0]}=…",
-            )
-        binds = {f"p_{name}": parameters[name] for name in statement.parameters}
+        binds = statement.bind(parameters)
         seeds = []
         for table in self.tables:
             rows = lookup.rows_of(table, statement.alias)

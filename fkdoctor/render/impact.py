@@ -10,6 +10,7 @@ import click
 
 from fkdoctor.identifier import quote
 from fkdoctor.impact.effect import Effect, Impact, Obstacle, Path, RowKey, Trouble, Verdict
+from fkdoctor.impact.rehearsal import Rehearsal
 from fkdoctor.render.markdown import cell, code
 from fkdoctor.render.text import count_of
 from fkdoctor.schema import ForeignKey, ReferentialAction, TableName
@@ -66,10 +67,20 @@ def _shorten(rows: Sequence[RowKey], effects: Sequence[Effect]) -> tuple[RowKey,
     return tuple(rows[: max(len(effect.sample) for effect in effects)])
 
 
-def impact_text(impact: Impact, statement: str, *, colour: bool = False) -> str:
-    """The impact as lines for a person, with a line feed at the end."""
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A statement with what it would do, and what it did when it was rehearsed."""
+
+    shown: str
+    impact: Impact
+    rehearsal: Rehearsal | None = None
+
+
+def answer_text(answer: Answer, *, colour: bool = False) -> str:
+    """The answer as lines for a person, with a line feed at the end."""
+    impact = answer.impact
     mark = _MARKS.get(impact.verdict, "✖")
-    lines = [statement, ""]
+    lines = [answer.shown, ""]
     lines.append(click.style(f"{mark} {summarise(impact)}", fg=_COLOURS[mark], bold=True))
     lines += ["", *_tree(make_branches(impact))]
     if impact.why is not None:
@@ -89,8 +100,25 @@ def impact_text(impact: Impact, statement: str, *, colour: bool = False) -> str:
             f"{click.style('⚠', fg='yellow')} {caveat.subject}: {caveat.reason}"
             for caveat in impact.caveats
         ]
+    if answer.rehearsal is not None:
+        lines += ["", *_rehearsal_lines(answer.rehearsal)]
     text = "\n".join(lines) + "\n"
     return text if colour else click.unstyle(text)
+
+
+def _rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
+    took = f"({rehearsal.seconds:.1f} s, rolled back)"
+    if rehearsal.error is not None:
+        when = " at COMMIT" if rehearsal.at_commit else ""
+        yield f"Rehearsed: PostgreSQL stops{when} {took}: {rehearsal.error}"
+    else:
+        rows = count_of(sum(rehearsal.deleted.values()), "row")
+        updates = count_of(sum(rehearsal.updated.values()), "update")
+        yield f"Rehearsed: {rows} deleted, {updates} {took}"
+    if rehearsal.differences:
+        yield from (f"✖ Not as foreseen: {difference}" for difference in rehearsal.differences)
+    else:
+        yield "✔ As foreseen."
 
 
 def summarise(impact: Impact) -> str:
@@ -192,10 +220,11 @@ def _describe_branch(branch: Branch) -> str:
     return words
 
 
-def impact_document(impact: Impact, statement: str) -> dict[str, Any]:
-    """The impact as plain values for JSON. Fields are added, never renamed or removed."""
+def answer_document(answer: Answer) -> dict[str, Any]:
+    """The answer as plain values for JSON. Fields are added, never renamed or removed."""
+    impact, rehearsal = answer.impact, answer.rehearsal
     return {
-        "statement": statement,
+        "statement": answer.shown,
         "command": impact.command,
         "table": str(impact.table),
         "verdict": impact.verdict.value,
@@ -243,6 +272,15 @@ def impact_document(impact: Impact, statement: str) -> dict[str, Any]:
             {"subject": caveat.subject, "reason": caveat.reason} for caveat in impact.caveats
         ],
         "why": _path(impact.why) if impact.why is not None else None,
+        "rehearsal": rehearsal
+        and {
+            "error": rehearsal.error,
+            "constraint": rehearsal.constraint,
+            "at_commit": rehearsal.at_commit,
+            "deleted": {str(table): rows for table, rows in rehearsal.deleted.items()},
+            "updated": {str(table): rows for table, rows in rehearsal.updated.items()},
+            "differences": list(rehearsal.differences),
+        },
     }
 
 
@@ -254,10 +292,11 @@ def _path(path: Path) -> list[dict[str, Any]]:
     return [{**_row(step.row), "by": step.key.label if step.key else None} for step in path]
 
 
-def impact_markdown(impact: Impact, statement: str) -> str:
-    """The impact as Markdown, for a review."""
+def answer_markdown(answer: Answer) -> str:
+    """The answer as Markdown, for a review."""
+    impact = answer.impact
     mark = _MARKS.get(impact.verdict, "✖")
-    lines = [f"{mark} **{summarise(impact)}**", "", code(statement), ""]
+    lines = [f"{mark} **{summarise(impact)}**", "", code(answer.shown), ""]
     lines += ["| Level | Table | Rows | By |", "|---:|---|---:|---|"]
     for branch in make_branches(impact):
         levels = str(branch.levels[0])
@@ -277,6 +316,8 @@ def impact_markdown(impact: Impact, statement: str) -> str:
     lines += _section("Not foreseen", (f"{one.subject}: {one.reason}" for one in impact.caveats))
     if impact.why is not None:
         lines += _section("Why that row", (code(describe_path(impact.why)),))
+    if answer.rehearsal is not None:
+        lines += ["", *_rehearsal_lines(answer.rehearsal)]
     return "\n".join(lines) + "\n"
 
 

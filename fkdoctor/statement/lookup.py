@@ -126,7 +126,7 @@ def select_chosen(
 
 
 def is_identified(
-    table: Table, rows: NamedFromClause, keys: Sequence[Sequence[str | None]]
+    table: Table, rows: FromClause, keys: Sequence[Sequence[str | None]]
 ) -> ColumnElement[bool]:
     """Whether the row's identity is one of the keys, given as text."""
     columns = [table.column(name) for name in table.row_identity]
@@ -155,6 +155,18 @@ def is_among(rows: NamedFromClause, query: str, binds: Mapping[str, str]) -> Col
     chosen = sa.text(query).bindparams(**binds).columns(*columns).subquery("chosen")
     places = sa.select(*(chosen.c[name] for name in _PLACE))
     return sa.tuple_(*(rows.c[name] for name in _PLACE)).in_(places)
+
+
+def delete_by_key(table: Table, keys: Sequence[Sequence[str]]) -> sa.Delete:
+    """The DELETE of the rows with these identities, and of such rows of tables that inherit."""
+    columns = (column.name for column in table.columns)
+    rows = make_table(table.name, columns)
+    return sa.delete(rows).where(is_identified(table, rows, keys))
+
+
+def execute_text(sql: str, binds: Mapping[str, str]) -> sa.TextClause:
+    """The statement as it was typed, with values for its parameters `:name`."""
+    return sa.text(sql).bindparams(**binds)
 
 
 def select_value(column: Column) -> Query:

@@ -65,6 +65,16 @@ class Statement:
         """The statement for people, in one line."""
         return " ".join(self.sql.replace("\\:", ":").replace(":p_", ":").split())
 
+    def bind(self, values: Mapping[str, str]) -> dict[str, str]:
+        """The values under the names that the SQL has; ConfigError where one is missing."""
+        if missing := [name for name in self.parameters if name not in values]:
+            raise ConfigError(
+                f"The statement has no value for its parameter {missing[0]}.",
+                why=f"Its parameters: {', '.join(self.parameters)}.",
+                next=f"Give it one: --param {missing[0]}=…",
+            )
+        return {f"p_{name}": values[name] for name in self.parameters}
+
     @property
     def target(self) -> Target:
         """The table; the first of a TRUNCATE."""

@@ -179,3 +179,52 @@ def test_a_condition_that_writes_is_not_evaluated(run: Run, execute: Execute) ->
     ended = run("impact", "delete from mlops.letter where nextval('mlops.counter') > 0")
     assert "UNCERTAIN" in ended.out
     assert execute("select last_value, is_called from mlops.counter") == [(1, False)]
+
+
+def test_a_rehearsal_that_agrees_leaves_nothing_behind(run: Run, execute: Execute) -> None:
+    ended = run(
+        "impact", "delete from mlops.letter where id = :id", "--param", "id=1", "--rehearse"
+    )
+    assert ended.code == 0
+    assert "Rehearsed: 26 rows deleted, 0 updates" in ended.out
+    assert "✔ As foreseen." in ended.out
+    assert "locked" in ended.err
+    blocked = run("impact", "--table", "letter", "--key", "4", "--rehearse")
+    assert "Rehearsed: PostgreSQL stops" in blocked.out
+    assert "✔ As foreseen." in blocked.out
+    assert execute("select count(*) from mlops.letter") == [(20,)]
+
+
+def test_a_rehearsal_shows_what_a_trigger_did(run: Run, execute: Execute) -> None:
+    execute("""
+        create function keep() returns trigger language plpgsql as 'begin return null; end';
+        create trigger keep before delete on mlops.visit for each row execute function keep();
+    """)
+    ended = run("impact", "delete from mlops.letter where id = 1", "--rehearse", "--format", "json")
+    assert ended.code == 1
+    (impact,) = json.loads(ended.out)["impacts"]
+    assert impact["verdict"] == "allowed"
+    assert not impact["exact"]
+    assert impact["rehearsal"]["differences"] == ["0 rows of mlops.visit went, not 25"]
+
+
+def test_a_rehearsal_counts_partitions_together_and_sees_deferred_keys(
+    run: Run, execute: Execute
+) -> None:
+    execute("""
+        create table mlops.part (id int, letter_id int references mlops.letter on delete cascade)
+            partition by range (id);
+        create table mlops.part_a partition of mlops.part for values from (0) to (5);
+        create table mlops.part_b partition of mlops.part for values from (5) to (10);
+        insert into mlops.part select i, 1 from generate_series(0, 9) as i;
+    """)
+    ended = run("impact", "delete from mlops.letter where id = 1", "--rehearse")
+    assert "Rehearsed: 36 rows deleted" in ended.out
+    assert ended.code == 0
+    execute("""
+        create table mlops.late (letter_id int references mlops.letter initially deferred);
+        insert into mlops.late values (1);
+    """)
+    ended = run("impact", "delete from mlops.letter where id = 1", "--rehearse")
+    assert "stops at COMMIT" in ended.out
+    assert "✔ As foreseen." in ended.out
