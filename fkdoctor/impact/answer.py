@@ -29,7 +29,7 @@ from fkdoctor.impact.forecast import Forecast
 from fkdoctor.impact.model import Outcome, Queued, RowId, Stop
 from fkdoctor.impact.reach import Reach, find_family
 from fkdoctor.resources import load_query
-from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
+from fkdoctor.schema import ForeignKey, Schema, TableName
 from fkdoctor.statement.lookup import select_keys
 
 Place = tuple[TableName, str]
@@ -51,6 +51,7 @@ class Question:
     reach: Reach
     table: TableName
     shown: int
+    event: Event = Event.DELETE
     asked: Spot | None = None
     doubts: tuple[Caveat, ...] = ()
 
@@ -85,8 +86,7 @@ def describe_survey(
         for effect, of_effect in survey.effects
     ]
     for effect in effects:
-        deletes = effect.action is ReferentialAction.CASCADE
-        touched[effect.table].add(Event.DELETE if deletes else Event.UPDATE)
+        touched[effect.table].add(Event.DELETE if effect.deletes else Event.UPDATE)
     for family in survey.changed:
         touched[family].add(Event.UPDATE)
     return _impact(
@@ -187,22 +187,26 @@ def _sum_effects(question: Question, outcome: Outcome) -> Iterator[Effect]:
     changed = [
         (row, cause) for row, cause in outcome.updates if outcome.written[row].image is not None
     ]
-    groups: dict[tuple[TableName, Firing | None, int], list[RowId]] = defaultdict(list)
-    for row, cause in (*deleted, *changed):
-        family = find_family(question.schema, row.table)
-        level = cause.phase + 1 if cause else 0
-        groups[family, cause.firing if cause else None, level].append(row)
+    groups: dict[tuple[TableName, Firing | None, int, bool], list[RowId]] = defaultdict(list)
+    for deletes, of_kind in ((True, deleted), (False, changed)):
+        for row, cause in of_kind:
+            family = find_family(question.schema, row.table)
+            level = cause.phase + 1 if cause else 0
+            groups[family, cause.firing if cause else None, level, deletes].append(row)
     samples = {group: sorted(rows)[: question.shown] for group, rows in groups.items()}
     keys = _read_keys(question, [_place(row) for rows in samples.values() for row in rows])
-    for (table, firing, level), rows in groups.items():
+    for (table, firing, level, deletes), rows in groups.items():
         yield Effect(
             table=table,
             source=find_family(question.schema, firing.table) if firing else None,
             key=firing.key if firing else None,
-            action=firing.action if firing and firing.action else ReferentialAction.CASCADE,
+            action=firing.action if firing else None,
+            deletes=deletes,
             level=level,
             rows=len(rows),
-            sample=tuple(sorted(keys[_place(row)] for row in samples[table, firing, level])),
+            sample=tuple(
+                sorted(keys[_place(row)] for row in samples[table, firing, level, deletes])
+            ),
         )
 
 
@@ -285,10 +289,10 @@ def _impact(
     caveats: tuple[Caveat, ...],
     why: Path | None,
 ) -> Impact:
-    touched[find_family(question.schema, question.table)].add(Event.DELETE)
+    touched[find_family(question.schema, question.table)].add(question.event)
     found = find_caveats(question.schema, question.reach, touched)
     return Impact(
-        command="DELETE",
+        command=question.event.name,
         table=question.table,
         verdict=verdict,
         effects=tuple(
@@ -297,7 +301,7 @@ def _impact(
                 key=lambda effect: (
                     effect.level,
                     effect.table,
-                    effect.action.value,
+                    effect.deletes,
                     effect.key.name if effect.key else "",
                 ),
             )

@@ -276,6 +276,7 @@ class Closing:
             source=link.source,
             key=link.key,
             action=link.action,
+            deletes=link.cascades,
             level=phase + 1,
             rows=int(plan.scalar_one()[0]["Plan"]["Plan Rows"]),
             estimated=True,
@@ -349,7 +350,8 @@ class Closing:
                 table=family,
                 source=links[via].source if via else None,
                 key=links[via].key if via else None,
-                action=ReferentialAction.CASCADE,
+                action=links[via].action if via else None,
+                deletes=True,
                 level=level,
                 rows=rows,
             )
@@ -507,6 +509,7 @@ class Closing:
                     source=link.source,
                     key=key,
                     action=link.action,
+                    deletes=False,
                     level=level,
                     rows=rows,
                 )

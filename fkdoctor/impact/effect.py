@@ -52,8 +52,8 @@ Path = tuple[Step, ...]
 class Effect:
     """What one key (None: the statement itself) does to rows of `table` at one level.
 
-    `action` is CASCADE for rows that are deleted. Each deleted row counts once, by the key that
-    gets there first; a changed row counts once for each key, if it is not deleted in the end.
+    `action` is the key's. Each deleted row counts once, by the key that gets there first; a changed
+    row (`deletes` is false) counts once for each key, if it is not deleted in the end.
     `source` is the table whose rows the key references. `estimated` is the planner's guess.
     `sample` are some of the rows.
     """
@@ -61,7 +61,8 @@ class Effect:
     table: TableName
     source: TableName | None
     key: ForeignKey | None
-    action: ReferentialAction
+    action: ReferentialAction | None
+    deletes: bool
     level: int
     rows: int
     estimated: bool = False
@@ -77,6 +78,7 @@ class Trouble(Enum):
     NOT_NULL = "the column may not be NULL"
     CHECK = "a CHECK constraint refuses the new row"
     UNIQUE = "another row has the value"
+    NOT_TRUNCATED = "a table that references it would not be truncated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +146,7 @@ class Impact:
     @property
     def deleted_rows(self) -> int:
         """How many rows are deleted, all tables together."""
-        return sum(
-            effect.rows for effect in self.effects if effect.action is ReferentialAction.CASCADE
-        )
+        return sum(effect.rows for effect in self.effects if effect.deletes)
 
     @property
     def estimated(self) -> bool:

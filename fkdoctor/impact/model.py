@@ -372,7 +372,7 @@ class _Run:
         merged: list[tuple[RowId, Image]] = []
         for row, change in changes:
             first, now = self.world.rows[row].values, self.state.live[row]
-            before = {name: value for name, value in now.items() if value != first[name]}
+            before = {name: value for name, value in now.items() if value != first.get(name, "")}
             merged.append((row, {**before, **change}))
         return merged
 

@@ -69,7 +69,7 @@ def preview_delete(
     rows, and where the time is up.
     """
     preview = _Preview(connection, schema, table, scope)
-    with _snapshot(connection, table, scope.statement_timeout):
+    with snapshot(connection, table, scope.statement_timeout):
         return preview.answer(preview.make_seeds(where, keys, selection))
 
 
@@ -86,7 +86,7 @@ def preview_statement(
         table = find_target(connection, schema, statement.target)
         doubts = tuple(_find_doubts(connection, statement))
     preview = _Preview(connection, schema, table, scope, only=statement.target.only, doubts=doubts)
-    with _snapshot(connection, table, scope.statement_timeout):
+    with snapshot(connection, table, scope.statement_timeout):
         return preview.answer(preview.make_statement_seeds(statement, parameters or {}))
 
 
@@ -103,7 +103,7 @@ def foresee_delete(
     Raises Unsupported where the model does not foresee it, TooLarge beyond `model_limit` rows.
     """
     preview = _Preview(connection, schema, table, scope)
-    with _snapshot(connection, table, scope.statement_timeout):
+    with snapshot(connection, table, scope.statement_timeout):
         return preview.forecast(preview.make_seeds(where, None, None))
 
 
@@ -128,7 +128,7 @@ def _find_doubts(connection: Connection, statement: Statement) -> Iterator[Cavea
 
 
 @contextmanager
-def _snapshot(connection: Connection, table: TableName, statement_timeout: int) -> Iterator[None]:
+def snapshot(connection: Connection, table: TableName, statement_timeout: int) -> Iterator[None]:
     """All that is read is of one moment; all that is made is gone afterwards."""
     nested = connection.in_transaction()
     transaction = connection.begin_nested() if nested else connection.begin()
@@ -144,8 +144,7 @@ def _snapshot(connection: Connection, table: TableName, statement_timeout: int) 
         transaction.rollback()
 
 
-# For values that are compared as text, and the catalog's expressions, in which names are qualified.
-_READING = {
+READING = {
     "search_path": "",
     "bytea_output": "hex",
     "datestyle": "ISO, MDY",
@@ -153,6 +152,7 @@ _READING = {
     "intervalstyle": "postgres",
     "timezone": "UTC",
 }
+"""Settings for values that are compared as text, and for expressions from the catalog."""
 
 
 def _explain(error: DBAPIError, table: TableName) -> Exception:
@@ -310,7 +310,7 @@ class _Preview:
             raise
         try:
             closing.take(by_family)
-            set_local(self.connection, **_READING)
+            set_local(self.connection, **READING)
             closing.follow()
             closing.report()
             closing.look()
@@ -352,7 +352,7 @@ class _Preview:
                 rows = [
                     row for seed in seeds for row in source.load(seed.table, seed.rows, seed.chosen)
                 ]
-                set_local(self.connection, **_READING)
+                set_local(self.connection, **READING)
                 return forecast_delete(World(self.schema, source), self.order, rows)
             except Restart:
                 continue

@@ -28,7 +28,7 @@ from fkdoctor.errors import Refused
 from fkdoctor.impact.effect import Impact, Verdict
 from fkdoctor.impact.reach import find_family
 from fkdoctor.resources import load_query
-from fkdoctor.schema import ReferentialAction, Schema, TableName
+from fkdoctor.schema import Schema, TableName
 
 STOPS_AT_ONCE = frozenset({Verdict.BLOCKED, Verdict.FAILS})
 
@@ -129,7 +129,7 @@ def _compare_rows(impact: Impact, deleted: Mapping[TableName, int]) -> Iterator[
         return
     foreseen: Counter[TableName] = Counter()
     for effect in impact.effects:
-        if effect.action is ReferentialAction.CASCADE:
+        if effect.deletes:
             foreseen[effect.table] += effect.rows
     for table in sorted(foreseen.keys() | deleted.keys()):
         if foreseen[table] != deleted.get(table, 0) and not impact.possible:

@@ -21,7 +21,6 @@ _MARKS = {Verdict.ALLOWED: "✔", Verdict.ORDER_DEPENDENT: "⚠", Verdict.UNCERT
 _COLOURS = {"✔": "green", "⚠": "yellow", "✖": "red"}
 
 _DONE = {
-    ReferentialAction.CASCADE: "deleted",
     ReferentialAction.SET_NULL: "set to NULL",
     ReferentialAction.SET_DEFAULT: "set to the default",
 }
@@ -34,7 +33,8 @@ class Branch:
     table: TableName
     source: TableName | None
     key: ForeignKey | None
-    action: ReferentialAction
+    action: ReferentialAction | None
+    deletes: bool
     levels: tuple[int, ...]
     rows: int
     estimated: bool
@@ -46,13 +46,14 @@ def make_branches(impact: Impact) -> tuple[Branch, ...]:
     groups: dict[tuple[object, ...], list[Effect]] = {}
     for effect in impact.effects:
         oid = effect.key.oid if effect.key else None
-        groups.setdefault((effect.table, effect.source, oid, effect.action), []).append(effect)
+        groups.setdefault((effect.table, effect.source, oid, effect.deletes), []).append(effect)
     return tuple(
         Branch(
             table=effects[0].table,
             source=effects[0].source,
             key=effects[0].key,
             action=effects[0].action,
+            deletes=effects[0].deletes,
             levels=tuple(effect.level for effect in effects),
             rows=sum(effect.rows for effect in effects),
             estimated=any(effect.estimated for effect in effects),
@@ -82,7 +83,7 @@ def answer_text(answer: Answer, *, colour: bool = False) -> str:
     mark = _MARKS.get(impact.verdict, "✖")
     lines = [answer.shown, ""]
     lines.append(click.style(f"{mark} {summarise(impact)}", fg=_COLOURS[mark], bold=True))
-    lines += ["", *_tree(make_branches(impact))]
+    lines += ["", *_tree(make_branches(impact), impact.command)]
     if impact.why is not None:
         lines += ["", "Why that row:", f"  {describe_path(impact.why)}"]
     if impact.obstacles:
@@ -160,8 +161,7 @@ def describe_obstacle(obstacle: Obstacle) -> str:
     name = quote(obstacle.name)
     match obstacle.trouble:
         case Trouble.REFERENCED:
-            rule = f", ON DELETE {obstacle.key.on_delete.sql}" if obstacle.key else ""
-            what = f"{rows} of {table} still reference{verb} what goes ({name}{rule})"
+            what = f"{rows} of {table} still reference{verb} what goes ({name})"
         case Trouble.MISSING:
             what = f"{rows} of {table} would get a reference that leads nowhere ({name})"
         case Trouble.PARTLY_NULL:
@@ -172,6 +172,8 @@ def describe_obstacle(obstacle: Obstacle) -> str:
             what = f"{rows} of {table} would offend the check {name}"
         case Trouble.UNIQUE:
             what = f"{rows} of {table} would have a value that another row has ({name})"
+        case Trouble.NOT_TRUNCATED:
+            what = f"{table} references it ({name}); only with CASCADE it would be truncated too"
     when = ", at COMMIT" if obstacle.at_commit else ""
     return f"{what}{when}{'' if obstacle.always else '; in some orders of rows'}"
 
@@ -187,17 +189,17 @@ def _order_notes(impact: Impact) -> Iterator[str]:
         )
 
 
-def _tree(branches: Sequence[Branch]) -> Iterator[str]:
+def _tree(branches: Sequence[Branch], command: str) -> Iterator[str]:
     """The tables, each with what hangs on it where it is named first."""
     shown: set[TableName] = set()
 
     def lines(branch: Branch, first: str, rest: str) -> Iterator[str]:
-        yield f"{first}{_describe_branch(branch)}"
+        yield f"{first}{_describe_branch(branch, command)}"
         if branch.sample:
             more = branch.rows - len(branch.sample)
             keys = ", ".join(describe_row(row) for row in branch.sample)
             yield f"{rest}    {keys}{f' and {more:,} more' if more else ''}"
-        if branch.action is not ReferentialAction.CASCADE or branch.table in shown:
+        if branch.table in shown:
             return
         shown.add(branch.table)
         below = [one for one in branches if one.source == branch.table]
@@ -210,11 +212,25 @@ def _tree(branches: Sequence[Branch]) -> Iterator[str]:
             yield from lines(branch, "", "")
 
 
-def _describe_branch(branch: Branch) -> str:
+def _done(branch: Branch) -> str:
+    if branch.deletes:
+        return "deleted"
+    return "changed" if branch.action is None else _DONE.get(branch.action, "changed")
+
+
+def _rule(branch: Branch, command: str) -> str:
+    """The key's words: ON DELETE or ON UPDATE; a TRUNCATE asks no key what to do."""
+    if branch.action is None or command == "TRUNCATE":
+        return ""
+    return f"ON {command} {branch.action.sql}"
+
+
+def _describe_branch(branch: Branch, command: str) -> str:
     about = "about " if branch.estimated else ""
-    words = f"{branch.table}  {about}{count_of(branch.rows, 'row')} {_DONE[branch.action]}"
+    words = f"{branch.table}  {about}{count_of(branch.rows, 'row')} {_done(branch)}"
     if branch.key is not None:
-        words += f"  ({quote(branch.key.name)}, ON DELETE {branch.action.sql})"
+        named = (quote(branch.key.name), _rule(branch, command))
+        words += f"  ({', '.join(part for part in named if part)})"
     if len(branch.levels) > 1:
         words += f"  at levels {branch.levels[0]} to {branch.levels[-1]}"
     return words
@@ -237,7 +253,8 @@ def answer_document(answer: Answer) -> dict[str, Any]:
                 "table": str(effect.table),
                 "source": str(effect.source) if effect.source else None,
                 "foreign_key": effect.key.label if effect.key else None,
-                "action": effect.action.sql if effect.key else impact.command,
+                "action": effect.action.sql if effect.action else impact.command,
+                "deletes": effect.deletes,
                 "level": effect.level,
                 "rows": effect.rows,
                 "estimated": effect.estimated,
@@ -302,12 +319,14 @@ def answer_markdown(answer: Answer) -> str:
         levels = str(branch.levels[0])
         if len(branch.levels) > 1:
             levels += f"–{branch.levels[-1]}"
-        by = f"{code(branch.key.name)} ON DELETE {branch.action.sql}" if branch.key else "statement"
+        by = "statement"
+        if branch.key:
+            by = f"{code(branch.key.name)} {_rule(branch, impact.command)}".strip()
         about = "about " if branch.estimated else ""
         row = (
             levels,
             code(str(branch.table)),
-            f"{about}{branch.rows:,} {_DONE[branch.action]}",
+            f"{about}{branch.rows:,} {_done(branch)}",
             by,
         )
         lines.append(f"| {' | '.join(cell(part) for part in row)} |")

@@ -43,10 +43,10 @@ class Target:
 class Statement:
     """One statement that can be previewed. `sql` is the whole of it, written anew.
 
-    `alias` is the table's name in `where` and in `rows`, a query that returns tableoid and ctid of
-    the rows it is about, a row perhaps more than once. `where` is None where the rows hang on more
-    than their own table. `assignments` are an UPDATE's columns and expressions. A TRUNCATE has only
-    `targets`, and `cascade`. In all SQL, parameters stand as `:name`, other colons as `\\:`.
+    `alias` is the table's name in `where`, which is None where the rows hang on more than their own
+    table, and in `source`, which is FROM and WHERE of a query on the rows behind `ctes`.
+    `assignments` are an UPDATE's columns and expressions. A TRUNCATE has only `targets`, and
+    `cascade`. In all SQL, parameters stand as `:name`, other colons as `\\:`.
     """
 
     command: Command
@@ -54,7 +54,8 @@ class Statement:
     targets: tuple[Target, ...]
     alias: str = ""
     where: str | None = None
-    rows: str = ""
+    ctes: str = ""
+    source: str = ""
     assignments: Mapping[str, str] = field(default_factory=dict)
     cascade: bool = False
     parameters: tuple[str, ...] = ()
@@ -64,6 +65,18 @@ class Statement:
     def shown(self) -> str:
         """The statement for people, in one line."""
         return " ".join(self.sql.replace("\\:", ":").replace(":p_", ":").split())
+
+    @property
+    def rows(self) -> str:
+        """A query that returns tableoid and ctid of the rows, some perhaps more than once."""
+        return self.select("tableoid", "ctid")
+
+    def select(self, *columns: str, **expressions: str) -> str:
+        """The query of these columns of the table, and of these expressions under their names."""
+        wanted = [f"{quote(self.alias)}.{column}" for column in columns]
+        wanted += [f"{written} AS {name}" for name, written in expressions.items()]
+        parts = (self.ctes, "SELECT", ", ".join(wanted), self.source)
+        return " ".join(part for part in parts if part)
 
     def bind(self, values: Mapping[str, str]) -> dict[str, str]:
         """The values under the names that the SQL has; ConfigError where one is missing."""
@@ -298,6 +311,8 @@ class _Reader:
         for part in _split(tokens[clause[0] : clause[1]], TokenType.COMMA):
             if len(part) < 3 or part[1].token_type is not TokenType.EQ:
                 raise self._refuse("Of SET, only column = expression is supported.")
+            if part[2].token_type is TokenType.DEFAULT:
+                raise self._refuse("SET … = DEFAULT is not supported.")
             assignments[_name(part[0])] = self._join(start + 2, start + len(part))
             start += len(part) + 1
         return assignments
@@ -316,9 +331,8 @@ class _Reader:
         only = "ONLY " if target.only else ""
         by_schema = not table.alias and self._names_schema(target)
         named = f"{only}{target}" if by_schema else f"{only}{target} AS {quote(alias)}"
-        parts = [ctes, "SELECT", f"{quote(alias)}.tableoid, {quote(alias)}.ctid"]
-        parts += ["FROM", f"{named}, {others}" if others else named]
-        parts += ["WHERE", condition] if condition else []
+        source = ["FROM", f"{named}, {others}" if others else named]
+        source += ["WHERE", condition] if condition else []
         alone = not (ctes or others or by_schema)
         return Statement(
             command=command,
@@ -326,7 +340,8 @@ class _Reader:
             targets=(target,),
             alias=alias,
             where=(condition or "true") if alone else None,
-            rows=" ".join(part for part in parts if part),
+            ctes=ctes,
+            source=" ".join(source),
             assignments=assignments,
             parameters=tuple(self.parameters),
             functions=self._find_functions(),

@@ -25,7 +25,7 @@ from fkdoctor.impact.forecast import Forecast
 from fkdoctor.impact.model import Outcome, RowId, Unsupported
 from fkdoctor.impact.preview import Scope, foresee_delete, preview_delete
 from fkdoctor.inspect.catalog import inspect_database
-from fkdoctor.schema import ReferentialAction, Schema, TableName
+from fkdoctor.schema import Schema, TableName
 
 BATCH = 40
 
@@ -197,7 +197,7 @@ def find_miscount(impact: Impact, reality: Reality) -> str:
     assert reality.after is not None
     deleted: Counter[TableName] = Counter()
     for effect in impact.effects:
-        if effect.action is ReferentialAction.CASCADE:
+        if effect.deletes:
             deleted[effect.table] += effect.rows
     gone = Counter(table for table, _ in reality.before.keys() - reality.after.keys())
     for table in gone | deleted:
@@ -249,7 +249,7 @@ def show(comparison: Comparison) -> str:
     lines.append(f"-- PostgreSQL: {answer}{' at COMMIT' if reality.at_commit else ''}")
     lines.append(f"-- preview: {impact.verdict.value}, possible {impact.possible}")
     lines += [
-        f"--   {e.level} {e.table.name} {e.key.name if e.key else '-'} {e.action.name} {e.rows}"
+        f"--   {e.level} {e.table.name} {e.key.name if e.key else '-'} {e.action} {e.rows}"
         for e in impact.effects
     ]
     lines += [
