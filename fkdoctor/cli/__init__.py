@@ -35,6 +35,10 @@ _COMMANDS = {
         "fkdoctor.cli.rules",
         "Tell one rule, by its id or name, with an example of what it finds and of what is right.",
     ),
+    "impact": (
+        "fkdoctor.cli.impact",
+        "Tell what a DELETE would do, without doing it.",
+    ),
     "init": (
         "fkdoctor.cli.init",
         "Create or upgrade the schema fkdoctor in the database, where runs and journals are kept.",

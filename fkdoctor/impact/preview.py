@@ -1,0 +1,391 @@
+"""Asks the closure, and the model where the order within a phase decides; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg2.errorcodes as codes
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Connection, Select
+from sqlalchemy.exc import DBAPIError
+
+from fkdoctor.database import said, set_local, sqlstate
+from fkdoctor.errors import ConfigError, Refused
+from fkdoctor.impact.answer import Question, describe_forecast, describe_survey
+from fkdoctor.impact.closure import Closing, Seed, Survey, TooMany
+from fkdoctor.impact.effect import Caveat, Impact
+from fkdoctor.impact.firing import FiringOrder
+from fkdoctor.impact.forecast import Forecast, forecast_delete
+from fkdoctor.impact.model import Unsupported, World
+from fkdoctor.impact.reach import find_family, find_reach
+from fkdoctor.impact.walk import DatabaseRows, Restart, Spellings, TooLarge
+from fkdoctor.resources import load_query
+from fkdoctor.schema import Schema, Table, TableKind, TableName
+from fkdoctor.statement import lookup
+from fkdoctor.statement.script import Statement, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """How far a preview goes.
+
+    A large table that would be read from end to end for want of an index is estimated unless
+    `exact`. Beyond `row_limit` deleted rows it stops. Where the order within a phase decides, or no
+    temporary table can be made, up to `model_limit` rows are thought through one by one. `shown`
+    rows are named where there are more; `why` is a table and the key of a row whose path is wanted.
+    `statement_timeout` is in milliseconds, 0 is none.
+    """
+
+    exact: bool = False
+    row_limit: int | None = None
+    model_limit: int = 20_000
+    shown: int = 5
+    why: tuple[TableName, tuple[str, ...]] | None = None
+    statement_timeout: int = 0
+
+
+def preview_delete(
+    connection: Connection,
+    schema: Schema,
+    table: TableName,
+    *,
+    where: ColumnElement[bool] | None = None,
+    keys: Sequence[Sequence[str]] | None = None,
+    selection: Select[*tuple[Any, ...]] | None = None,
+    scope: Scope = Scope(),
+) -> Impact:
+    """What a DELETE of rows of the table would do, without doing it.
+
+    The rows are those that meet all that is given: `where`, an expression over the table under its
+    own name; `keys`, values of Table.row_identity as text; `selection`, a query that returns such
+    values. Tables that inherit from the table lose rows too, as they do without ONLY.
+
+    Reads one snapshot, or what the transaction sees in which the connection is. Takes no lock but
+    ACCESS SHARE; its temporary tables are rolled back, and where none can be made (a standby, no
+    right to) the rows are read instead. Raises Refused where row security or missing rights hide
+    rows, and where the time is up.
+    """
+    preview = _Preview(connection, schema, table, scope)
+    with snapshot(connection, table, scope.statement_timeout):
+        return preview.answer(preview.make_seeds(where, keys, selection))
+
+
+def preview_statement(
+    connection: Connection,
+    schema: Schema,
+    statement: Statement,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    scope: Scope = Scope(),
+) -> Impact:
+    """What the DELETE would do, as `preview_delete`; names mean what the search_path says."""
+    with connection.begin_nested() if connection.in_transaction() else connection.begin():
+        table = find_target(connection, schema, statement.target)
+        doubts = tuple(_find_doubts(connection, statement))
+    preview = _Preview(connection, schema, table, scope, only=statement.target.only, doubts=doubts)
+    with snapshot(connection, table, scope.statement_timeout):
+        return preview.answer(preview.make_statement_seeds(statement, parameters or {}))
+
+
+def foresee_delete(
+    connection: Connection,
+    schema: Schema,
+    table: TableName,
+    *,
+    where: ColumnElement[bool],
+    scope: Scope = Scope(),
+) -> Forecast:
+    """What becomes of every single row, in every order; the question is that of preview_delete.
+
+    Raises Unsupported where the model does not foresee it, TooLarge beyond `model_limit` rows.
+    """
+    preview = _Preview(connection, schema, table, scope)
+    with snapshot(connection, table, scope.statement_timeout):
+        return preview.forecast(preview.make_seeds(where, None, None))
+
+
+def find_target(connection: Connection, schema: Schema, target: Target) -> TableName:
+    """The table that a statement names: by its schema, or the first on the search_path."""
+    if len(target.parts) == 2:
+        return schema.resolve_table(str(target))
+    query = sa.text("select pg_catalog.unnest(pg_catalog.current_schemas(false))")
+    path = tuple(connection.execute(query).scalars())
+    for name in path:
+        if schema.has_table(TableName(name, target.parts[0])):
+            return TableName(name, target.parts[0])
+    return schema.resolve_table(str(target), path or ("pg_catalog",))
+
+
+def _find_doubts(connection: Connection, statement: Statement) -> Iterator[Caveat]:
+    query = sa.text(load_query("impact/volatile_functions"))
+    for (name,) in connection.execute(query, {"names": list(statement.functions)}):
+        yield Caveat(
+            subject="the condition", reason=f"{name}() may say something else the next time"
+        )
+
+
+@contextmanager
+def snapshot(connection: Connection, table: TableName, statement_timeout: int) -> Iterator[None]:
+    """All that is read is of one moment; all that is made is gone afterwards."""
+    nested = connection.in_transaction()
+    transaction = connection.begin_nested() if nested else connection.begin()
+    try:
+        if not nested:
+            connection.execute(sa.text("set transaction isolation level repeatable read"))
+        # Where row security would hide rows, PostgreSQL then says so.
+        set_local(connection, row_security="off", statement_timeout=statement_timeout)
+        yield
+    except DBAPIError as error:
+        raise _explain(error, table) from error
+    finally:
+        transaction.rollback()
+
+
+READING = {
+    "search_path": "",
+    "bytea_output": "hex",
+    "datestyle": "ISO, MDY",
+    "extra_float_digits": "1",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+}
+"""Settings for values that are compared as text, and for expressions from the catalog."""
+
+
+def _explain(error: DBAPIError, table: TableName) -> Exception:
+    why = f"PostgreSQL says: {said(error)}"
+    match sqlstate(error):
+        case codes.INSUFFICIENT_PRIVILEGE:
+            return Refused(
+                f"This role cannot look into {table} and what hangs on it; nothing was changed.",
+                why=why,
+                next="Use a role that may read every table involved, and that has BYPASSRLS.",
+            )
+        case codes.QUERY_CANCELED:
+            return Refused(
+                "The preview took too long; nothing was changed.",
+                why=why,
+                next="Allow it more time (statement_timeout), or ask about fewer rows.",
+            )
+    return error
+
+
+class _Preview:
+    """One question, and the two ways to answer it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        schema: Schema,
+        table: TableName,
+        scope: Scope,
+        *,
+        only: bool = False,
+        doubts: tuple[Caveat, ...] = (),
+    ) -> None:
+        self.connection = connection
+        self.schema = schema
+        self.table = schema.table(table)
+        self.scope = scope
+        self.order = FiringOrder(schema)
+        self.tables = [self.table] if only else list(_with_heirs(schema, self.table))
+        if only and self.table.kind is TableKind.PARTITIONED:
+            self.tables = []  # itself, it has no rows
+        families = dict.fromkeys(find_family(schema, one.name) for one in self.tables)
+        self.question = Question(
+            connection=connection,
+            schema=schema,
+            reach=find_reach(schema, self.order, families),
+            table=table,
+            shown=scope.shown,
+            doubts=doubts,
+        )
+        self.search_path = ""
+
+    def make_seeds(
+        self,
+        where: ColumnElement[bool] | None,
+        keys: Sequence[Sequence[str]] | None,
+        selection: Select[*tuple[Any, ...]] | None,
+    ) -> list[Seed]:
+        """The rows in question, table by table."""
+        if keys is not None or selection is not None:
+            _require_identity(self.table)
+        for key in keys or ():
+            _check_key(self.table, key)
+        seeds = []
+        for table in self.tables:
+            rows = lookup.rows_of(table, self.table.name.name)
+            conditions: list[ColumnElement[bool]] = [sa.true()]
+            if where is not None:
+                conditions.append(where)
+            if keys is not None:
+                conditions.append(lookup.is_identified(self.table, rows, keys))
+            if selection is not None:
+                identity = sa.tuple_(*(rows.c[name] for name in self.table.row_identity))
+                conditions.append(identity.in_(selection))
+            seeds.append(Seed(table=table, rows=rows, chosen=sa.and_(*conditions)))
+        return seeds
+
+    def make_statement_seeds(
+        self, statement: Statement, parameters: Mapping[str, str]
+    ) -> list[Seed]:
+        """The rows that the statement means, table by table."""
+        binds = statement.bind(parameters)
+        seeds = []
+        for table in self.tables:
+            rows = lookup.rows_of(table, statement.alias)
+            if statement.where is not None:
+                chosen = lookup.meets(statement.where, binds)
+            else:
+                chosen = lookup.is_among(rows, statement.rows, binds)
+            seeds.append(Seed(table=table, rows=rows, chosen=chosen))
+        return seeds
+
+    def answer(self, seeds: Sequence[Seed]) -> Impact:
+        """The impact of deleting the rows."""
+        self.search_path = self.connection.execute(sa.text("show search_path")).scalar_one()
+        self.question = replace(self.question, asked=self._find_asked())
+        closing = self._close(seeds)
+        if closing is None:
+            return self._ask_only_model(seeds)
+        survey = closing.survey
+        if _leaves_open(survey):
+            try:
+                return self._ask_model(seeds)
+            except TooLarge:
+                pass
+            except Unsupported as unsupported:
+                survey.unsupported.append(unsupported)
+        why = None
+        if self.scope.why and self.question.asked:
+            family = find_family(self.schema, self.scope.why[0])
+            why = closing.explain(family, self.question.asked)
+        return describe_survey(self.question, survey, why)
+
+    def _find_asked(self) -> tuple[int, str] | None:
+        """Where the row is whose path is wanted."""
+        if self.scope.why is None:
+            return None
+        name, key = self.scope.why
+        table = self.schema.table(name)
+        _require_identity(table)
+        _check_key(table, key)
+        found = self.connection.execute(lookup.select_place(table, key)).one_or_none()
+        if found is None:
+            raise ConfigError(
+                f"{name} has no row ({', '.join(key)}).",
+                why=f"It was looked for by {', '.join(table.row_identity)}.",
+                next="Name a row that is there with --why.",
+            )
+        return found.leaf, found.at
+
+    def _close(self, seeds: Sequence[Seed]) -> Closing | None:
+        """What the closure says; None where no temporary table can be made."""
+        by_family: dict[TableName, list[Seed]] = {}
+        for seed in seeds:
+            by_family.setdefault(find_family(self.schema, seed.table.name), []).append(seed)
+        asked = self.scope.why and find_family(self.schema, self.scope.why[0])
+        closing = Closing(
+            self.connection,
+            self.schema,
+            self.order,
+            self.question.reach,
+            exact=self.scope.exact,
+            shown=self.scope.shown,
+            limit=self.scope.row_limit,
+            asked=asked,
+        )
+        try:
+            with self.connection.begin_nested():
+                closing.make_tables(by_family)
+        except DBAPIError as error:
+            # A standby or a read-only transaction; or a role without TEMP on the database.
+            refusals = (codes.READ_ONLY_SQL_TRANSACTION, codes.INSUFFICIENT_PRIVILEGE)
+            if sqlstate(error) in refusals:
+                return None
+            raise
+        try:
+            closing.take(by_family)
+            set_local(self.connection, **READING)
+            closing.follow()
+            closing.report()
+            closing.look()
+            closing.change()
+        except TooMany:
+            closing.report()
+            closing.survey.more_than = self.scope.row_limit
+        except Unsupported as unsupported:
+            closing.survey.unsupported.append(unsupported)
+        return closing
+
+    def _ask_only_model(self, seeds: Sequence[Seed]) -> Impact:
+        try:
+            return self._ask_model(seeds)
+        except TooLarge:
+            raise Refused(
+                f"More than {self.scope.model_limit} rows are involved; nothing was changed.",
+                why="For so many the preview needs temporary tables, and none can be made here: "
+                "a standby, a read-only transaction, or a role without the right to.",
+                next="Ask the primary, or as another role, or about fewer rows.",
+            ) from None
+        except Unsupported as unsupported:
+            survey = Survey(unsupported=[unsupported])
+            return describe_survey(self.question, survey)
+
+    def _ask_model(self, seeds: Sequence[Seed]) -> Impact:
+        """What the model says. Raises TooLarge beyond `model_limit` rows, and Unsupported."""
+        return describe_forecast(self.question, self.forecast(seeds))
+
+    def forecast(self, seeds: Sequence[Seed]) -> Forecast:
+        """What the model makes of the rows. Raises as `_ask_model`."""
+        spellings = Spellings(self.schema)
+        while True:
+            source = DatabaseRows(
+                self.connection, self.schema, spellings, limit=self.scope.model_limit
+            )
+            try:
+                set_local(self.connection, search_path=self.search_path)
+                rows = [
+                    row for seed in seeds for row in source.load(seed.table, seed.rows, seed.chosen)
+                ]
+                set_local(self.connection, **READING)
+                return forecast_delete(World(self.schema, source), self.order, rows)
+            except Restart:
+                continue
+
+
+def _leaves_open(survey: Survey) -> bool:
+    """Whether the model could say more than the closure."""
+    if survey.guessed or survey.unsupported or survey.more_than is not None:
+        return False
+    return bool(survey.misled or survey.questions or (survey.settled and not survey.hits))
+
+
+def _require_identity(table: Table) -> None:
+    if not table.row_identity:
+        raise ConfigError(
+            f"Rows of {table.name} cannot be named by a key.",
+            why="It has neither a primary key nor a unique one without NULLs.",
+            next="Say which rows by a condition.",
+        )
+
+
+def _check_key(table: Table, key: Sequence[str]) -> None:
+    if len(key) != len(table.row_identity):
+        raise ConfigError(
+            f"({', '.join(key)}) is no key of {table.name}.",
+            why=f"Its rows are identified by {', '.join(table.row_identity)}.",
+            next="Give one value for each of these columns, with commas between.",
+        )
+
+
+def _with_heirs(schema: Schema, table: Table) -> Iterator[Table]:
+    """The table and all that inherit from it."""
+    found = [table]
+    for one in found:
+        found += [heir for heir in schema.tables if one.name in heir.inherits and heir not in found]
+    yield from found

@@ -1,0 +1,30 @@
+"""Random schemas: the preview, the closure alone and the model against PostgreSQL's own DELETE.
+
+Seeded. FKDOCTOR_EXAMPLES draws more of them; oracle.py runs one again, or any number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+from oracle import compare_cases, show
+
+from fkdoctor.config import Config
+from fkdoctor.database import connect, open_engine, resolve_target
+from fkdoctor.impact.effect import Verdict
+
+SEED = 20
+EXAMPLES = int(os.environ.get("FKDOCTOR_EXAMPLES", "120"))
+
+
+def test_every_preview_is_what_the_delete_then_does(database_url: str) -> None:
+    verdicts: Counter[Verdict] = Counter()
+    with connect(open_engine(resolve_target(database_url, Config(), {}))) as connection:
+        for one in compare_cases(connection, SEED, range(EXAMPLES)):
+            assert not one.wrong, f"seed {SEED}\n{show(one)}"
+            verdicts[one.impact.verdict] += 1
+    # A preview that says too little is not wrong, and of no use.
+    assert verdicts[Verdict.UNCERTAIN] <= max(EXAMPLES / 50, 2)
+    for verdict in (Verdict.ALLOWED, Verdict.BLOCKED, Verdict.BLOCKED_AT_COMMIT, Verdict.FAILS):
+        assert verdicts[verdict], verdict
