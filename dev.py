@@ -27,6 +27,9 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 OLDEST = VENV / "oldest"
 
+# Each process has a server of its own; `-n 0` behind it runs all in one.
+SUITE = ["-m", "pytest", "-n", "auto", "--maxprocesses", "4"]
+
 CHECKS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
@@ -68,7 +71,7 @@ def main(words: list[str]) -> int:
         os.environ["PYTHONPATH"] = str(OLDEST)
     module = {"demo": ["-m", "fkdoctor", "demo"], "matrix": ["tests/matrix.py"]}
     sys.stdout.flush()
-    os.execv(PYTHON, [str(PYTHON), *module.get(command, ["-m", "pytest"]), *arguments])
+    os.execv(PYTHON, [str(PYTHON), *module.get(command, SUITE), *arguments])
 
 
 def make_environment(extra: str) -> bool:
