@@ -19,7 +19,7 @@ from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.logical import declare
 from fkdoctor.inspect.rowlog import RowLog
 from fkdoctor.inspect.rows import Thoroughness, choose_references, count_rows, with_rows_counted
-from fkdoctor.render import markdown, text
+from fkdoctor.render import html, markdown, text
 from fkdoctor.render.document import report_as_json
 from fkdoctor.render.sarif import report_as_sarif
 from fkdoctor.schema import ForeignKey, LogicalReference, Schema, Unread
@@ -35,7 +35,7 @@ FINDINGS = 1
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("text", "json", "markdown", "sarif")),
+    type=click.Choice(("text", "json", "markdown", "sarif", "html")),
     default="text",
 )
 @click.option(
@@ -173,6 +173,8 @@ def _render(report: Report, format_: str, config_path: Path | None) -> str:
         return report_as_json(report)
     if format_ == "sarif":
         return report_as_sarif(report, file=_relative(config_path))
+    if format_ == "html":
+        return html.render_report(report)
     if format_ == "markdown":
         return markdown.render_report(report)
     return text.render_report(report, colour=wants_colour(), width=terminal_width())
