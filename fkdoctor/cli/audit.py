@@ -11,12 +11,13 @@ from sqlalchemy import Connection
 from fkdoctor.audit import RULES, Report, Severity, make_report, select_scope
 from fkdoctor.audit.baseline import format_baseline, load_baseline
 from fkdoctor.cli.output import terminal_width, wants_colour, write
-from fkdoctor.cli.progress import show_progress
+from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.config import FILE_NAME, SEVERITIES, parse_duration
 from fkdoctor.errors import ConfigError
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.logical import declare
+from fkdoctor.inspect.proof import ask_planner
 from fkdoctor.inspect.rowlog import RowLog
 from fkdoctor.inspect.rows import Thoroughness, choose_references, count_rows, with_rows_counted
 from fkdoctor.render import html, markdown, text
@@ -78,6 +79,11 @@ FINDINGS = 1
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write what --data finds to this file, key by key, and skip what it has already.",
 )
+@click.option(
+    "--prove",
+    is_flag=True,
+    help="Ask the planner, key by key, whether an index serves; nothing is executed.",
+)
 @database_options
 def audit(
     url: str | None,
@@ -91,6 +97,7 @@ def audit(
     data: str | None,
     data_timeout: str,
     resume_path: Path | None,
+    prove: bool,
 ) -> None:
     """Show every foreign key with its rule, and what is wrong with them.
 
@@ -108,6 +115,9 @@ def audit(
         schema = declare(schema, config)
         default = () if schemas or tables else config.database.schemas
         scope = select_scope(schema, schemas or default, tables, config.database.schemas)
+        if prove:
+            with show_wait("Asking the planner"):
+                schema = ask_planner(session.connection, schema, schema.foreign_keys)
         if data:
             thoroughness = Thoroughness(
                 exact=data == "all", statement_timeout=_read_timeout(data_timeout)
