@@ -435,6 +435,19 @@ class RowCount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeyPlan:
+    """How the planner would find the rows of `table` that reference a row by the key (its label).
+
+    `columns_found` is how many of the key's columns an index looks up.
+    """
+
+    reference: str
+    table: TableName
+    scan: str
+    columns_found: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unread:
     """Something the role could not read, and why: a report is silent about it."""
 
@@ -465,7 +478,7 @@ class Schema:
     """One consistent look at a database: every table and every foreign key outside the catalogs.
 
     `references` and `soft_delete_column` are what fkdoctor.toml says about it, `row_counts` what
-    was found in the rows, if they were asked for.
+    was found in the rows and `plans` what the planner said, if they were asked.
     """
 
     database: str
@@ -480,6 +493,14 @@ class Schema:
     references: tuple[LogicalReference, ...] = ()
     soft_delete_column: str = "deleted_at"
     row_counts: tuple[RowCount, ...] = ()
+    plans: tuple[KeyPlan, ...] = ()
+
+    @cached_property
+    def _plans(self) -> Mapping[str, tuple[KeyPlan, ...]]:
+        grouped: dict[str, list[KeyPlan]] = defaultdict(list)
+        for plan in self.plans:
+            grouped[plan.reference].append(plan)
+        return {label: tuple(plans) for label, plans in grouped.items()}
 
     @cached_property
     def _row_counts(self) -> Mapping[tuple[str, Flaw], RowCount]:
@@ -526,6 +547,10 @@ class Schema:
             return self._tables_by_name[name]
         except KeyError:
             raise self._unknown(str(name), self._tables_by_name) from None
+
+    def plans_for(self, key: ForeignKey) -> tuple[KeyPlan, ...]:
+        """What the planner said of the key, for each table with its rows; () if it wasn't asked."""
+        return self._plans.get(key.label, ())
 
     def row_count(self, reference: ForeignKey | LogicalReference, flaw: Flaw) -> RowCount | None:
         """How many of its rows have the flaw; None where they were not looked at."""

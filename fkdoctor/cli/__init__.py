@@ -30,6 +30,10 @@ _COMMANDS = {
         "fkdoctor.cli.audit",
         "Show every foreign key with its rule, and what is wrong with them.",
     ),
+    "graph": (
+        "fkdoctor.cli.graph",
+        "Draw the foreign keys: an arrow from referencing to referenced, coloured by its rule.",
+    ),
     "rules": ("fkdoctor.cli.rules", "List the rules of the audit."),
     "explain": (
         "fkdoctor.cli.rules",

@@ -11,15 +11,16 @@ from sqlalchemy import Connection
 from fkdoctor.audit import RULES, Report, Severity, make_report, select_scope
 from fkdoctor.audit.baseline import format_baseline, load_baseline
 from fkdoctor.cli.output import terminal_width, wants_colour, write
-from fkdoctor.cli.progress import show_progress
+from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.config import FILE_NAME, SEVERITIES, parse_duration
 from fkdoctor.errors import ConfigError
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.logical import declare
+from fkdoctor.inspect.proof import ask_planner
 from fkdoctor.inspect.rowlog import RowLog
 from fkdoctor.inspect.rows import Thoroughness, choose_references, count_rows, with_rows_counted
-from fkdoctor.render import markdown, text
+from fkdoctor.render import html, markdown, text
 from fkdoctor.render.document import report_as_json
 from fkdoctor.render.sarif import report_as_sarif
 from fkdoctor.schema import ForeignKey, LogicalReference, Schema, Unread
@@ -35,7 +36,7 @@ FINDINGS = 1
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("text", "json", "markdown", "sarif")),
+    type=click.Choice(("text", "json", "markdown", "sarif", "html")),
     default="text",
 )
 @click.option(
@@ -78,6 +79,11 @@ FINDINGS = 1
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write what --data finds to this file, key by key, and skip what it has already.",
 )
+@click.option(
+    "--prove",
+    is_flag=True,
+    help="Ask the planner, key by key, whether an index serves; nothing is executed.",
+)
 @database_options
 def audit(
     url: str | None,
@@ -91,6 +97,7 @@ def audit(
     data: str | None,
     data_timeout: str,
     resume_path: Path | None,
+    prove: bool,
 ) -> None:
     """Show every foreign key with its rule, and what is wrong with them.
 
@@ -108,6 +115,9 @@ def audit(
         schema = declare(schema, config)
         default = () if schemas or tables else config.database.schemas
         scope = select_scope(schema, schemas or default, tables, config.database.schemas)
+        if prove:
+            with show_wait("Asking the planner"):
+                schema = ask_planner(session.connection, schema, schema.foreign_keys)
         if data:
             thoroughness = Thoroughness(
                 exact=data == "all", statement_timeout=_read_timeout(data_timeout)
@@ -173,6 +183,8 @@ def _render(report: Report, format_: str, config_path: Path | None) -> str:
         return report_as_json(report)
     if format_ == "sarif":
         return report_as_sarif(report, file=_relative(config_path))
+    if format_ == "html":
+        return html.render_report(report)
     if format_ == "markdown":
         return markdown.render_report(report)
     return text.render_report(report, colour=wants_colour(), width=terminal_width())

@@ -23,6 +23,7 @@ from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.coverage import Support, key_coverage
+from fkdoctor.inspect.proof import ask_planner
 from fkdoctor.schema import Schema, TableName
 
 NONE, PARTLY, FULLY = Support
@@ -332,6 +333,7 @@ INVALIDATE = "update pg_catalog.pg_index set indisvalid = false where indexrelid
 class Observed:
     """The Schema of all shapes, and the plans of the lookups that their deletes did."""
 
+    url: str
     schema: Schema
     plans: dict[str, list[dict[str, object]]]
 
@@ -353,7 +355,7 @@ def observed(make_template: object, server_url: str, has_icu: bool) -> Iterator[
             if _exists(shape, connection, has_icu)
         }
     with connect(open_engine(resolve_target(url, Config()))) as reading:
-        yield Observed(schema=inspect_database(reading), plans=plans)
+        yield Observed(url=url, schema=inspect_database(reading), plans=plans)
 
 
 def _exists(shape: Shape, connection: Connection, has_icu: bool) -> bool:
@@ -435,6 +437,19 @@ def test_coverage_is_what_the_planner_does(observed: Observed, shape: Shape) -> 
         assert [scan["Node Type"] for scan in observed.plans[shape.name]] == ["Bitmap Index Scan"]
     else:
         assert _planned_support(observed, shape) is shape.support
+
+
+def test_the_planner_says_when_asked_what_it_does(observed: Observed) -> None:
+    with connect(open_engine(resolve_target(observed.url, Config()))) as connection:
+        asked = ask_planner(connection, observed.schema, observed.schema.foreign_keys)
+    assert asked.unread == ()
+    for shape in SHAPES:
+        if shape.name in observed.plans and "period" not in shape.name:
+            (key,) = asked.keys_from(TableName(shape.name, "down"))
+            worst = min(plan.columns_found for plan in asked.plans_for(key))
+            columns = len(key.referencing_columns)
+            said = Support.FULLY if worst == columns else Support.PARTLY if worst else Support.NONE
+            assert said is shape.support, shape.name
 
 
 def test_the_partitions_that_lack_an_index_are_named(observed: Observed) -> None:

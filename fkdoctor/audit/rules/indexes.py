@@ -10,7 +10,7 @@ from fkdoctor.audit.cascade import Cascades, Chain
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.inspect.coverage import Coverage, IndexFit, Support, index_fit, key_coverage
-from fkdoctor.schema import ForeignKey, Schema, TableName
+from fkdoctor.schema import ForeignKey, KeyPlan, Schema, TableName
 
 
 def find_unindexed(schema: Schema) -> Iterator[Evidence]:
@@ -81,9 +81,36 @@ def _badly_covered(schema: Schema, support: Support) -> Iterator[tuple[ForeignKe
         # A single column is found or not, never in part.
         possible = support is not Support.PARTLY or len(key.referencing_columns) > 1
         if key.enforced and possible:
-            coverage = key_coverage(schema, key)
+            coverage = _ask_planner(schema, key, key_coverage(schema, key))
             if coverage.support is support:
                 yield key, coverage
+
+
+def _ask_planner(schema: Schema, key: ForeignKey, coverage: Coverage) -> Coverage:
+    """The coverage as the planner sees it, where it was asked."""
+    plans = schema.plans_for(key)
+    if not plans:
+        return coverage
+    by_table = {plan.table: _support(key, plan) for plan in plans}
+    lacking = tuple(table for table, found in by_table.items() if found is not Support.FULLY)
+    return replace(coverage, support=min(by_table.values()), lacking=lacking)
+
+
+def _support(key: ForeignKey, plan: KeyPlan) -> Support:
+    if plan.columns_found >= len(key.referencing_columns):
+        return Support.FULLY
+    return Support.PARTLY if plan.columns_found else Support.NONE
+
+
+def _proof(schema: Schema, key: ForeignKey, lacking: tuple[TableName, ...]) -> str:
+    """What the planner would do, for the first table that lacks an index; '' if it wasn't asked."""
+    for plan in schema.plans_for(key):
+        if plan.table in lacking:
+            return (
+                f" Asked for the rows of {plan.table}, with sequential scans switched off, the "
+                f"planner says: {plan.scan}."
+            )
+    return ""
 
 
 def _evidence(
@@ -99,6 +126,7 @@ def _evidence(
         problem += f" That is so in {len(coverage.lacking)} of {len(leaves)} partitions: {names}."
     for fit in coverage.near_misses:
         problem += f" {TableName(fit.table.schema, fit.index.name)} {fit.obstacle}."
+    problem += _proof(schema, key, coverage.lacking)
     rebuilt = [fit for fit in coverage.near_misses if _serves_when_rebuilt(schema, key, fit)]
     if rebuilt and {fit.table for fit in rebuilt} == set(coverage.lacking):
         sql: str | None = "\n".join(remedy.reindex(fit.table, fit.index.name) for fit in rebuilt)

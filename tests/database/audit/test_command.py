@@ -140,6 +140,19 @@ def test_json_and_markdown_stand_alone_on_stdout(fkdoctor: Callable[..., Outcome
     assert fkdoctor("audit", "--format", "markdown").out.startswith("## Foreign keys\n\n1 error, ")
 
 
+def test_the_keys_are_drawn(fkdoctor: Callable[..., Outcome]) -> None:
+    assert fkdoctor("audit", "--format", "html").out.startswith("<!DOCTYPE html>")
+    svg = fkdoctor("graph")
+    assert (svg.code, svg.out.startswith("<svg ")) == (0, True)
+    dot = fkdoctor("graph", "--format", "dot", "--schema", "other").out.splitlines()
+    assert [line for line in dot if "->" in line] == [
+        '  "other.user_interactions" -> "mlops.cover_letter_samples" [color="#0072b2", '
+        'tooltip="other.user_interactions.user_interactions_resume_id_fkey: '
+        'resume_id → mlops.cover_letter_samples(id), SET NULL"];'
+    ]
+    assert fkdoctor("graph", "--format", "mermaid").out.startswith("flowchart BT\n")
+
+
 def test_the_file_gives_schemas_ignores_and_the_limit(
     fkdoctor: Callable[..., Outcome], tmp_path: Path
 ) -> None:

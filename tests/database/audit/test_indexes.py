@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 
 from fkdoctor.audit import Severity, audit_schema
+from fkdoctor.config import Config
+from fkdoctor.database import connect, open_engine, resolve_target
+from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.proof import ask_planner
 
 PLAIN_UP = "create table up (id int primary key); insert into up values (0), (1), (11);"
 PARTITIONED_DOWN = (
@@ -93,3 +97,27 @@ def test_cascade_multiplies_what_a_missing_index_costs(lab: Any) -> None:
     after = lab.run("select pg_stat_get_xact_tuples_returned('chain.down'::regclass)")[0][0]
     lab.run("rollback")
     assert after - before == 500_000
+
+
+def test_the_planners_word_counts_where_it_was_asked(lab: Any) -> None:
+    lab.prepare(
+        {
+            "bare": PLAIN_UP + PLAIN_DOWN,
+            "indexed": PLAIN_UP + PLAIN_DOWN + "create index on down (a)",
+        }
+    )
+    with connect(open_engine(resolve_target(lab.url, Config()))) as connection:
+        schema = inspect_database(connection)
+        asked = ask_planner(connection, schema, schema.foreign_keys)
+    (finding,) = (one for one in audit_schema(asked) if one.rule.id == "FK001")
+    assert finding.keys[0].referencing.schema == "bare"
+    assert "switched off, the planner says: Seq Scan." in finding.detail
+
+    overruled = replace(
+        asked,
+        plans=tuple(
+            replace(plan, columns_found=plan.table.schema == "bare") for plan in asked.plans
+        ),
+    )
+    (finding,) = (one for one in audit_schema(overruled) if one.rule.id == "FK001")
+    assert finding.keys[0].referencing.schema == "indexed"

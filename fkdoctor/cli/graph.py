@@ -1,0 +1,54 @@
+"""`fkdoctor graph`: the foreign keys as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fkdoctor.audit import make_report, select_scope
+from fkdoctor.cli.output import write
+from fkdoctor.cli.session import database_options, open_session
+from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.logical import declare
+from fkdoctor.render.diagram import make_diagram
+from fkdoctor.render.dot import render_dot, render_mermaid
+from fkdoctor.render.svg import render_svg
+
+_RENDERERS = {"svg": render_svg, "dot": render_dot, "mermaid": render_mermaid}
+
+
+@click.command()
+@click.option("--schema", "schemas", multiple=True, metavar="NAME", help="Only this schema's keys.")
+@click.option(
+    "--table", "tables", multiple=True, metavar="NAME", help="Only keys from or to this table."
+)
+@click.option("--format", "format_", type=click.Choice(tuple(_RENDERERS)), default="svg")
+@database_options
+def graph(
+    url: str | None,
+    config_path: Path | None,
+    schemas: tuple[str, ...],
+    tables: tuple[str, ...],
+    format_: str,
+) -> None:
+    """Draw the foreign keys: an arrow from referencing to referenced, coloured by its rule.
+
+    Thick arrows are part of a circle, dashed ones are not kept by PostgreSQL, or not for all rows.
+    The picture goes to stdout: fkdoctor graph > keys.svg
+    """
+    with open_session(url, config_path) as session:
+        config = session.config
+        schema = declare(
+            inspect_database(
+                session.connection, statement_timeout=config.database.statement_timeout
+            ),
+            config,
+        )
+    default = () if schemas or tables else config.database.schemas
+    report = make_report(
+        schema,
+        scope=select_scope(schema, schemas or default, tables, config.database.schemas),
+        ignore=config.audit.ignore,
+    )
+    write(_RENDERERS[format_](make_diagram(report)))
