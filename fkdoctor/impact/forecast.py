@@ -48,10 +48,13 @@ def forecast_delete(world: World, order: FiringOrder, rows: Sequence[Row]) -> Fo
     return forecast(order, lambda firings, rows_order: run_delete(world, firings, rows, rows_order))
 
 
-def forecast(order: FiringOrder, run: Statement) -> Forecast:
-    """What the statement does in every order; `run` does it in one."""
+def forecast(order: FiringOrder, run: Statement, *, closely: bool = False) -> Forecast:
+    """What the statement does in every order; `run` does it in one.
+
+    Without contests few orders are tried, unless it is to be looked at `closely`.
+    """
     outcome = run(order.on, sorted)
-    number = MANY if outcome.contests else FEW
+    number = MANY if outcome.contests or closely else FEW
     others = _run_in_orders(run, order.on, outcome, number)
     key_orders = []
     for pair in sorted(

@@ -122,12 +122,18 @@ class DatabaseRows:
         self, table: Table, rows: NamedFromClause, chosen: ColumnElement[bool]
     ) -> Iterable[Row]:
         """The rows of the table that `chosen` is true of."""
+        return [row for _, row in self.load_places(table, rows, chosen)]
+
+    def load_places(
+        self, table: Table, rows: NamedFromClause, chosen: ColumnElement[bool]
+    ) -> list[tuple[tuple[int, str], Row]]:
+        """The rows that `chosen` is true of, each behind the place where it was found."""
         carried = self.carried(table.name)
         query = lookup.select_chosen(table, rows, chosen, carried, self.left + 1)
         found = self.connection.execute(query).all()
         self._count(len(found))
         return [
-            self.make_row(leaf, at, dict(zip(carried, texts, strict=True)))
+            ((leaf, at), self.make_row(leaf, at, dict(zip(carried, texts, strict=True))))
             for leaf, at, texts in found
         ]
 
