@@ -14,13 +14,15 @@ from sqlalchemy.exc import DBAPIError
 from fkdoctor.database import set_local, sqlstate
 from fkdoctor.errors import ConfigError, Refused
 from fkdoctor.impact.answer import Question, describe_forecast, describe_survey
-from fkdoctor.impact.closure import Closing, Seed, Survey, TooMany
+from fkdoctor.impact.changing import Changing
+from fkdoctor.impact.closure import Closing
 from fkdoctor.impact.effect import Caveat, Impact
 from fkdoctor.impact.firing import FiringOrder
 from fkdoctor.impact.forecast import Forecast, forecast_delete
 from fkdoctor.impact.model import Unsupported, World
 from fkdoctor.impact.reach import find_family, find_reach
 from fkdoctor.impact.scope import READING, USUAL, Scope, snapshot, with_heirs
+from fkdoctor.impact.survey import Seed, Survey, TooMany
 from fkdoctor.impact.walk import DatabaseRows, Restart, Spellings, TooLarge
 from fkdoctor.schema import Schema, Table, TableKind, TableName
 from fkdoctor.statement import lookup
@@ -146,10 +148,10 @@ class DeletePreview:
         """The impact of deleting the rows."""
         self.search_path = self.connection.execute(sa.text("show search_path")).scalar_one()
         self.question = replace(self.question, asked=self._find_asked())
-        closing = self._close(seeds)
-        if closing is None:
+        closed = self._close(seeds)
+        if closed is None:
             return self._ask_only_model(seeds)
-        survey = closing.survey
+        survey, changing = closed
         if _leaves_open(survey):
             try:
                 return self._ask_model(seeds)
@@ -160,7 +162,7 @@ class DeletePreview:
         why = None
         if self.scope.why and self.question.asked:
             family = find_family(self.schema, self.scope.why[0])
-            why = closing.explain(family, self.question.asked)
+            why = changing.explain(family, self.question.asked)
         return describe_survey(self.question, survey, why)
 
     def _find_asked(self) -> tuple[int, str] | None:
@@ -180,7 +182,7 @@ class DeletePreview:
             )
         return found.leaf, found.at
 
-    def _close(self, seeds: Sequence[Seed]) -> Closing | None:
+    def _close(self, seeds: Sequence[Seed]) -> tuple[Survey, Changing] | None:
         """What the closure says; None where no temporary table can be made."""
         by_family: dict[TableName, list[Seed]] = {}
         for seed in seeds:
@@ -205,19 +207,20 @@ class DeletePreview:
             if sqlstate(error) in refusals:
                 return None
             raise
+        changing = Changing(closing)
         try:
             closing.take(by_family)
             set_local(self.connection, **READING)
             closing.follow()
             closing.report()
             closing.look()
-            closing.change()
+            changing.change()
         except TooMany:
             closing.report()
             closing.survey.more_than = self.scope.row_limit
         except Unsupported as unsupported:
             closing.survey.unsupported.append(unsupported)
-        return closing
+        return closing.survey, changing
 
     def _ask_only_model(self, seeds: Sequence[Seed]) -> Impact:
         try:

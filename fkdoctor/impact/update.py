@@ -14,7 +14,6 @@ from fkdoctor.database import READ_ONLY, said, set_local, sqlstate
 from fkdoctor.errors import Refused, UnknownName
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.impact.answer import Question, describe_forecast, describe_survey
-from fkdoctor.impact.closure import Survey
 from fkdoctor.impact.effect import Caveat, Impact
 from fkdoctor.impact.firing import Event, FiringOrder
 from fkdoctor.impact.forecast import Forecast, forecast
@@ -30,6 +29,7 @@ from fkdoctor.impact.model import (
 )
 from fkdoctor.impact.reach import Reach
 from fkdoctor.impact.scope import READING, Scope, with_heirs
+from fkdoctor.impact.survey import Survey
 from fkdoctor.impact.walk import DatabaseRows, Restart, Spellings, TooLarge
 from fkdoctor.inspect.graph import keys_into
 from fkdoctor.schema import Column, ForeignKey, Schema, Table, TableName
