@@ -17,10 +17,10 @@ from fkdoctor.impact.closure import Closing
 from fkdoctor.impact.effect import Effect, Trouble
 from fkdoctor.impact.firing import Event
 from fkdoctor.impact.limits import refuse_unforeseen, relevant_rules
-from fkdoctor.impact.model import Unsupported
 from fkdoctor.impact.reach import Link, find_family
 from fkdoctor.impact.rules import evaluate, read_default, refused_by_domain
 from fkdoctor.impact.survey import Hit, Place, Trace
+from fkdoctor.impact.world import Unsupported
 from fkdoctor.inspect.graph import keys_into, partition_family
 from fkdoctor.schema import ForeignKey, MatchType, ReferentialAction, TableName
 from fkdoctor.statement import closure as sql

@@ -19,9 +19,9 @@ from sqlalchemy.sql import Executable
 from fkdoctor.database import READ_ONLY, said, set_local, sqlstate
 from fkdoctor.impact.effect import Effect, Trouble
 from fkdoctor.impact.firing import Event, FiringOrder
-from fkdoctor.impact.model import Unsupported
 from fkdoctor.impact.reach import Link, Reach
 from fkdoctor.impact.survey import Hit, Place, Seed, Survey, TooMany, Trace
+from fkdoctor.impact.world import Unsupported
 from fkdoctor.inspect.coverage import Support, key_coverage
 from fkdoctor.inspect.graph import keys_into
 from fkdoctor.schema import ForeignKey, Schema, TableName

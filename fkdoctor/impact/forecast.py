@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fkdoctor.impact.firing import Event, Firing, FiringOrder
-from fkdoctor.impact.model import Firings, Order, Outcome, Row, RowId, World, run_delete
+from fkdoctor.impact.model import Firings, Order, Outcome, run_delete
+from fkdoctor.impact.world import Row, RowId, World
 from fkdoctor.schema import ForeignKey, TableName
 
 FEW, MANY = 2, 40

@@ -19,11 +19,11 @@ from fkdoctor.impact.closure import Closing
 from fkdoctor.impact.effect import Caveat, Impact
 from fkdoctor.impact.firing import FiringOrder
 from fkdoctor.impact.forecast import Forecast, forecast_delete
-from fkdoctor.impact.model import Unsupported, World
 from fkdoctor.impact.reach import find_family, find_reach
 from fkdoctor.impact.scope import READING, USUAL, Scope, snapshot, with_heirs
 from fkdoctor.impact.survey import Seed, Survey, TooMany
 from fkdoctor.impact.walk import DatabaseRows, Restart, Spellings, TooLarge
+from fkdoctor.impact.world import Unsupported, World
 from fkdoctor.schema import Schema, Table, TableKind, TableName
 from fkdoctor.statement import lookup
 from fkdoctor.statement.script import Statement

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.impact.effect import Effect, Trouble
-from fkdoctor.impact.model import Unsupported
+from fkdoctor.impact.world import Unsupported
 from fkdoctor.schema import ForeignKey, Table, TableName
 
 Place = tuple[int, str]

@@ -17,20 +17,12 @@ from fkdoctor.impact.answer import Question, describe_forecast, describe_survey
 from fkdoctor.impact.effect import Caveat, Impact
 from fkdoctor.impact.firing import Event, FiringOrder
 from fkdoctor.impact.forecast import Forecast, forecast
-from fkdoctor.impact.model import (
-    Firings,
-    Image,
-    Order,
-    Outcome,
-    Row,
-    Unsupported,
-    World,
-    run_update,
-)
+from fkdoctor.impact.model import Firings, Order, Outcome, run_update
 from fkdoctor.impact.reach import Reach
 from fkdoctor.impact.scope import READING, Scope, with_heirs
 from fkdoctor.impact.survey import Survey
 from fkdoctor.impact.walk import DatabaseRows, Restart, Spellings, TooLarge
+from fkdoctor.impact.world import Image, Row, Unsupported, World
 from fkdoctor.inspect.graph import keys_into
 from fkdoctor.schema import Column, ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import lookup

@@ -11,16 +11,8 @@ from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.impact.limits import refuse_unforeseen, relevant_rules
-from fkdoctor.impact.model import (
-    Claim,
-    Image,
-    Row,
-    RowId,
-    Value,
-    Values,
-    Verification,
-)
 from fkdoctor.impact.rules import evaluate, read_default, refused_by_domain
+from fkdoctor.impact.world import Claim, Image, Row, RowId, Value, Values, Verification
 from fkdoctor.inspect.graph import partition_family
 from fkdoctor.resources import load_query
 from fkdoctor.schema import ForeignKey, Index, Schema, Table, TableName

@@ -23,9 +23,10 @@ from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.impact.ask import preview_statement
 from fkdoctor.impact.effect import Impact, Trouble, Verdict
 from fkdoctor.impact.forecast import Forecast
-from fkdoctor.impact.model import Outcome, RowId, Unsupported
+from fkdoctor.impact.model import Outcome
 from fkdoctor.impact.preview import foresee_delete, preview_delete
 from fkdoctor.impact.scope import Scope
+from fkdoctor.impact.world import RowId, Unsupported
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.schema import Schema, TableName
 from fkdoctor.statement.script import parse_script
