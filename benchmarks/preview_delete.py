@@ -29,7 +29,8 @@ from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.embedded import start_server
 from fkdoctor.impact.effect import Verdict
-from fkdoctor.impact.preview import Scope, preview_delete
+from fkdoctor.impact.preview import preview_delete
+from fkdoctor.impact.scope import Scope
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.schema import Schema, TableName
 

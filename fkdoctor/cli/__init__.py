@@ -43,6 +43,10 @@ _COMMANDS = {
         "fkdoctor.cli.impact",
         "Tell what a DELETE would do, without doing it.",
     ),
+    "lint": (
+        "fkdoctor.cli.lint",
+        "Judge the SQL files and Alembic revisions at PATH against a live database.",
+    ),
     "init": (
         "fkdoctor.cli.init",
         "Create or upgrade the schema fkdoctor in the database, where runs and journals are kept.",

@@ -13,9 +13,11 @@ from sqlalchemy.sql import Executable
 from fkdoctor.cli.output import wants_colour, write
 from fkdoctor.cli.progress import show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
+from fkdoctor.impact.ask import preview_statement
 from fkdoctor.impact.effect import Verdict
-from fkdoctor.impact.preview import Scope, preview_delete, preview_statement
+from fkdoctor.impact.preview import preview_delete
 from fkdoctor.impact.rehearsal import rehearse
+from fkdoctor.impact.scope import Scope
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.render.document import to_json
 from fkdoctor.render.impact import VERSION, Answer, answer_document, answer_markdown, answer_text

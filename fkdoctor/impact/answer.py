@@ -10,8 +10,6 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fkdoctor.impact.caveats import find_caveats
-from fkdoctor.impact.closure import Place as Spot
-from fkdoctor.impact.closure import Survey, Trace
 from fkdoctor.impact.effect import (
     Caveat,
     Effect,
@@ -26,8 +24,11 @@ from fkdoctor.impact.effect import (
 )
 from fkdoctor.impact.firing import Event, Firing
 from fkdoctor.impact.forecast import Forecast
-from fkdoctor.impact.model import Outcome, Queued, RowId, Stop
+from fkdoctor.impact.model import Outcome, Queued, Stop
 from fkdoctor.impact.reach import Reach, find_family
+from fkdoctor.impact.survey import Place as Spot
+from fkdoctor.impact.survey import Survey, Trace
+from fkdoctor.impact.world import RowId
 from fkdoctor.resources import load_query
 from fkdoctor.schema import ForeignKey, Schema, TableName
 from fkdoctor.statement.lookup import select_keys

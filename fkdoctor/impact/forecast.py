@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fkdoctor.impact.firing import Event, Firing, FiringOrder
-from fkdoctor.impact.model import Firings, Order, Outcome, Row, RowId, World, run_delete
+from fkdoctor.impact.model import Firings, Order, Outcome, run_delete
+from fkdoctor.impact.world import Row, RowId, World
 from fkdoctor.schema import ForeignKey, TableName
 
 FEW, MANY = 2, 40
@@ -48,10 +49,13 @@ def forecast_delete(world: World, order: FiringOrder, rows: Sequence[Row]) -> Fo
     return forecast(order, lambda firings, rows_order: run_delete(world, firings, rows, rows_order))
 
 
-def forecast(order: FiringOrder, run: Statement) -> Forecast:
-    """What the statement does in every order; `run` does it in one."""
+def forecast(order: FiringOrder, run: Statement, *, closely: bool = False) -> Forecast:
+    """What the statement does in every order; `run` does it in one.
+
+    Without contests few orders are tried, unless it is to be looked at `closely`.
+    """
     outcome = run(order.on, sorted)
-    number = MANY if outcome.contests else FEW
+    number = MANY if outcome.contests or closely else FEW
     others = _run_in_orders(run, order.on, outcome, number)
     key_orders = []
     for pair in sorted(

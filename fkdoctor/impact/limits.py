@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 from fkdoctor.identifier import quote
-from fkdoctor.impact.model import Unsupported
+from fkdoctor.impact.world import Unsupported
 from fkdoctor.schema import Column, Constraint, Index, Schema, Table
 
 _LITERAL = r"(?:E?'(?:[^']|'')*'|-?\d+(?:\.\d+)?|true|false|NULL)"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg2.errorcodes as codes
@@ -12,39 +11,22 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Select
 from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import said, set_local, sqlstate
+from fkdoctor.database import set_local, sqlstate
 from fkdoctor.errors import ConfigError, Refused
 from fkdoctor.impact.answer import Question, describe_forecast, describe_survey
-from fkdoctor.impact.closure import Closing, Seed, Survey, TooMany
+from fkdoctor.impact.changing import Changing
+from fkdoctor.impact.closure import Closing
 from fkdoctor.impact.effect import Caveat, Impact
 from fkdoctor.impact.firing import FiringOrder
 from fkdoctor.impact.forecast import Forecast, forecast_delete
-from fkdoctor.impact.model import Unsupported, World
 from fkdoctor.impact.reach import find_family, find_reach
+from fkdoctor.impact.scope import READING, USUAL, Scope, snapshot, with_heirs
+from fkdoctor.impact.survey import Seed, Survey, TooMany
 from fkdoctor.impact.walk import DatabaseRows, Restart, Spellings, TooLarge
-from fkdoctor.resources import load_query
+from fkdoctor.impact.world import Unsupported, World
 from fkdoctor.schema import Schema, Table, TableKind, TableName
 from fkdoctor.statement import lookup
-from fkdoctor.statement.script import Statement, Target
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scope:
-    """How far a preview goes.
-
-    A large table that would be read from end to end for want of an index is estimated unless
-    `exact`. Beyond `row_limit` deleted rows it stops. Where the order within a phase decides, or no
-    temporary table can be made, up to `model_limit` rows are thought through one by one. `shown`
-    rows are named where there are more; `why` is a table and the key of a row whose path is wanted.
-    `statement_timeout` is in milliseconds, 0 is none.
-    """
-
-    exact: bool = False
-    row_limit: int | None = None
-    model_limit: int = 20_000
-    shown: int = 5
-    why: tuple[TableName, tuple[str, ...]] | None = None
-    statement_timeout: int = 0
+from fkdoctor.statement.script import Statement
 
 
 def preview_delete(
@@ -55,7 +37,7 @@ def preview_delete(
     where: ColumnElement[bool] | None = None,
     keys: Sequence[Sequence[str]] | None = None,
     selection: Select[*tuple[Any, ...]] | None = None,
-    scope: Scope = Scope(),
+    scope: Scope = USUAL,
 ) -> Impact:
     """What a DELETE of rows of the table would do, without doing it.
 
@@ -68,26 +50,9 @@ def preview_delete(
     right to) the rows are read instead. Raises Refused where row security or missing rights hide
     rows, and where the time is up.
     """
-    preview = _Preview(connection, schema, table, scope)
+    preview = DeletePreview(connection, schema, table, scope)
     with snapshot(connection, table, scope.statement_timeout):
         return preview.answer(preview.make_seeds(where, keys, selection))
-
-
-def preview_statement(
-    connection: Connection,
-    schema: Schema,
-    statement: Statement,
-    *,
-    parameters: Mapping[str, str] | None = None,
-    scope: Scope = Scope(),
-) -> Impact:
-    """What the DELETE would do, as `preview_delete`; names mean what the search_path says."""
-    with connection.begin_nested() if connection.in_transaction() else connection.begin():
-        table = find_target(connection, schema, statement.target)
-        doubts = tuple(_find_doubts(connection, statement))
-    preview = _Preview(connection, schema, table, scope, only=statement.target.only, doubts=doubts)
-    with snapshot(connection, table, scope.statement_timeout):
-        return preview.answer(preview.make_statement_seeds(statement, parameters or {}))
 
 
 def foresee_delete(
@@ -96,85 +61,19 @@ def foresee_delete(
     table: TableName,
     *,
     where: ColumnElement[bool],
-    scope: Scope = Scope(),
+    scope: Scope = USUAL,
 ) -> Forecast:
     """What becomes of every single row, in every order; the question is that of preview_delete.
 
     Raises Unsupported where the model does not foresee it, TooLarge beyond `model_limit` rows.
     """
-    preview = _Preview(connection, schema, table, scope)
+    preview = DeletePreview(connection, schema, table, scope)
     with snapshot(connection, table, scope.statement_timeout):
         return preview.forecast(preview.make_seeds(where, None, None))
 
 
-def find_target(connection: Connection, schema: Schema, target: Target) -> TableName:
-    """The table that a statement names: by its schema, or the first on the search_path."""
-    if len(target.parts) == 2:
-        return schema.resolve_table(str(target))
-    query = sa.text("select pg_catalog.unnest(pg_catalog.current_schemas(false))")
-    path = tuple(connection.execute(query).scalars())
-    for name in path:
-        if schema.has_table(TableName(name, target.parts[0])):
-            return TableName(name, target.parts[0])
-    return schema.resolve_table(str(target), path or ("pg_catalog",))
-
-
-def _find_doubts(connection: Connection, statement: Statement) -> Iterator[Caveat]:
-    query = sa.text(load_query("impact/volatile_functions"))
-    for (name,) in connection.execute(query, {"names": list(statement.functions)}):
-        yield Caveat(
-            subject="the condition", reason=f"{name}() may say something else the next time"
-        )
-
-
-@contextmanager
-def snapshot(connection: Connection, table: TableName, statement_timeout: int) -> Iterator[None]:
-    """All that is read is of one moment; all that is made is gone afterwards."""
-    nested = connection.in_transaction()
-    transaction = connection.begin_nested() if nested else connection.begin()
-    try:
-        if not nested:
-            connection.execute(sa.text("set transaction isolation level repeatable read"))
-        # Where row security would hide rows, PostgreSQL then says so.
-        set_local(connection, row_security="off", statement_timeout=statement_timeout)
-        yield
-    except DBAPIError as error:
-        raise _explain(error, table) from error
-    finally:
-        transaction.rollback()
-
-
-READING = {
-    "search_path": "",
-    "bytea_output": "hex",
-    "datestyle": "ISO, MDY",
-    "extra_float_digits": "1",
-    "intervalstyle": "postgres",
-    "timezone": "UTC",
-}
-"""Settings for values that are compared as text, and for expressions from the catalog."""
-
-
-def _explain(error: DBAPIError, table: TableName) -> Exception:
-    why = f"PostgreSQL says: {said(error)}"
-    match sqlstate(error):
-        case codes.INSUFFICIENT_PRIVILEGE:
-            return Refused(
-                f"This role cannot look into {table} and what hangs on it; nothing was changed.",
-                why=why,
-                next="Use a role that may read every table involved, and that has BYPASSRLS.",
-            )
-        case codes.QUERY_CANCELED:
-            return Refused(
-                "The preview took too long; nothing was changed.",
-                why=why,
-                next="Allow it more time (statement_timeout), or ask about fewer rows.",
-            )
-    return error
-
-
-class _Preview:
-    """One question, and the two ways to answer it."""
+class DeletePreview:
+    """A DELETE in question, and the two ways to answer it."""
 
     def __init__(
         self,
@@ -191,7 +90,7 @@ class _Preview:
         self.table = schema.table(table)
         self.scope = scope
         self.order = FiringOrder(schema)
-        self.tables = [self.table] if only else list(_with_heirs(schema, self.table))
+        self.tables = [self.table] if only else list(with_heirs(schema, self.table))
         if only and self.table.kind is TableKind.PARTITIONED:
             self.tables = []  # itself, it has no rows
         families = dict.fromkeys(find_family(schema, one.name) for one in self.tables)
@@ -249,10 +148,10 @@ class _Preview:
         """The impact of deleting the rows."""
         self.search_path = self.connection.execute(sa.text("show search_path")).scalar_one()
         self.question = replace(self.question, asked=self._find_asked())
-        closing = self._close(seeds)
-        if closing is None:
+        closed = self._close(seeds)
+        if closed is None:
             return self._ask_only_model(seeds)
-        survey = closing.survey
+        survey, changing = closed
         if _leaves_open(survey):
             try:
                 return self._ask_model(seeds)
@@ -263,7 +162,7 @@ class _Preview:
         why = None
         if self.scope.why and self.question.asked:
             family = find_family(self.schema, self.scope.why[0])
-            why = closing.explain(family, self.question.asked)
+            why = changing.explain(family, self.question.asked)
         return describe_survey(self.question, survey, why)
 
     def _find_asked(self) -> tuple[int, str] | None:
@@ -283,7 +182,7 @@ class _Preview:
             )
         return found.leaf, found.at
 
-    def _close(self, seeds: Sequence[Seed]) -> Closing | None:
+    def _close(self, seeds: Sequence[Seed]) -> tuple[Survey, Changing] | None:
         """What the closure says; None where no temporary table can be made."""
         by_family: dict[TableName, list[Seed]] = {}
         for seed in seeds:
@@ -308,19 +207,20 @@ class _Preview:
             if sqlstate(error) in refusals:
                 return None
             raise
+        changing = Changing(closing)
         try:
             closing.take(by_family)
             set_local(self.connection, **READING)
             closing.follow()
             closing.report()
             closing.look()
-            closing.change()
+            changing.change()
         except TooMany:
             closing.report()
             closing.survey.more_than = self.scope.row_limit
         except Unsupported as unsupported:
             closing.survey.unsupported.append(unsupported)
-        return closing
+        return closing.survey, changing
 
     def _ask_only_model(self, seeds: Sequence[Seed]) -> Impact:
         try:
@@ -381,11 +281,3 @@ def _check_key(table: Table, key: Sequence[str]) -> None:
             why=f"Its rows are identified by {', '.join(table.row_identity)}.",
             next="Give one value for each of these columns, with commas between.",
         )
-
-
-def _with_heirs(schema: Schema, table: Table) -> Iterator[Table]:
-    """The table and all that inherit from it."""
-    found = [table]
-    for one in found:
-        found += [heir for heir in schema.tables if one.name in heir.inherits and heir not in found]
-    yield from found

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from fkdoctor.database import sqlstate
 from fkdoctor.identifier import quote
 from fkdoctor.impact.limits import is_constant, is_domain
-from fkdoctor.impact.model import Unsupported
+from fkdoctor.impact.world import Unsupported
 from fkdoctor.schema import Column, Schema, TableName
 from fkdoctor.statement.lookup import select_constant, select_value
 from fkdoctor.statement.parts import Query

@@ -11,16 +11,8 @@ from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.impact.limits import refuse_unforeseen, relevant_rules
-from fkdoctor.impact.model import (
-    Claim,
-    Image,
-    Row,
-    RowId,
-    Value,
-    Values,
-    Verification,
-)
 from fkdoctor.impact.rules import evaluate, read_default, refused_by_domain
+from fkdoctor.impact.world import Claim, Image, Row, RowId, Value, Values, Verification
 from fkdoctor.inspect.graph import partition_family
 from fkdoctor.resources import load_query
 from fkdoctor.schema import ForeignKey, Index, Schema, Table, TableName
@@ -122,12 +114,18 @@ class DatabaseRows:
         self, table: Table, rows: NamedFromClause, chosen: ColumnElement[bool]
     ) -> Iterable[Row]:
         """The rows of the table that `chosen` is true of."""
+        return [row for _, row in self.load_places(table, rows, chosen)]
+
+    def load_places(
+        self, table: Table, rows: NamedFromClause, chosen: ColumnElement[bool]
+    ) -> list[tuple[tuple[int, str], Row]]:
+        """The rows that `chosen` is true of, each behind the place where it was found."""
         carried = self.carried(table.name)
         query = lookup.select_chosen(table, rows, chosen, carried, self.left + 1)
         found = self.connection.execute(query).all()
         self._count(len(found))
         return [
-            self.make_row(leaf, at, dict(zip(carried, texts, strict=True)))
+            ((leaf, at), self.make_row(leaf, at, dict(zip(carried, texts, strict=True))))
             for leaf, at, texts in found
         ]
 

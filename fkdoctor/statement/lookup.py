@@ -6,6 +6,7 @@ the transaction's snapshot lasts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, FromClause
 from sqlalchemy.sql.selectable import NamedFromClause
 
+from fkdoctor.identifier import quote
 from fkdoctor.schema import Column, ForeignKey, Schema, Table, TableKind
 from fkdoctor.statement.parts import (
     NamedType,
@@ -24,6 +26,7 @@ from fkdoctor.statement.parts import (
     quoted,
     text_array,
 )
+from fkdoctor.statement.script import Statement
 
 _PLACE = ("tableoid", "ctid")
 TID = NamedType("pg_catalog.tid")
@@ -146,13 +149,19 @@ def is_identified(
 
 def meets(condition: str, binds: Mapping[str, str]) -> ColumnElement[bool]:
     """Whether a row meets the condition, which is SQL text with parameters as `:name`."""
-    return sa.and_(sa.true(), sa.text(f"({condition})").bindparams(**binds))
+    return sa.and_(sa.true(), _bind(f"({condition})", binds))
+
+
+def _bind(sql: str, binds: Mapping[str, str]) -> sa.TextClause:
+    """The SQL text with values for those parameters that it has."""
+    used = set(re.findall(r"(?<!\\):(p_\w+)", sql))
+    return sa.text(sql).bindparams(**{name: binds[name] for name in used})
 
 
 def is_among(rows: NamedFromClause, query: str, binds: Mapping[str, str]) -> ColumnElement[bool]:
     """Whether the row is one of the query's, which is SQL text and returns tableoid and ctid."""
     columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in _PLACE]
-    chosen = sa.text(query).bindparams(**binds).columns(*columns).subquery("chosen")
+    chosen = _bind(query, binds).columns(*columns).subquery("chosen")
     places = sa.select(*(chosen.c[name] for name in _PLACE))
     return sa.tuple_(*(rows.c[name] for name in _PLACE)).in_(places)
 
@@ -166,7 +175,26 @@ def delete_by_key(table: Table, keys: Sequence[Sequence[str]]) -> sa.Delete:
 
 def execute_text(sql: str, binds: Mapping[str, str]) -> sa.TextClause:
     """The statement as it was typed, with values for its parameters `:name`."""
-    return sa.text(sql).bindparams(**binds)
+    return _bind(sql, binds)
+
+
+def select_images(
+    statement: Statement, types: Mapping[str, str], binds: Mapping[str, str]
+) -> sa.TextClause:
+    """What an UPDATE makes of its rows: leaf, at, the assigned columns of these types as text."""
+    texts = {
+        f"value_{i}": f"CAST(CAST(({statement.assignments[name]}) AS {sql}) AS text)"
+        for i, (name, sql) in enumerate(types.items())
+    }
+    alias = quote(statement.alias)
+    places = {"leaf": f"CAST({alias}.tableoid AS bigint)", "at": f"CAST({alias}.ctid AS text)"}
+    return _bind(statement.select(**places, **texts), binds)
+
+
+def count_rows(table: Table) -> Query:
+    """How many rows the table itself has."""
+    rows = rows_of(table, "row")
+    return alone(sa.select(sa.func.count()).select_from(rows), table, rows)
 
 
 def select_value(column: Column) -> Query:

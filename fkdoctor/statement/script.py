@@ -121,6 +121,50 @@ def parse_script(text: str) -> tuple[Statement, ...]:
     return statements
 
 
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A token of SQL as it was typed; `name` is what it is called as an identifier."""
+
+    text: str
+    name: str
+
+    @property
+    def upper(self) -> str:
+        """The word in capitals, as keywords are compared; a quoted name is none."""
+        return "" if self.text.startswith('"') else self.text.upper()
+
+
+def read_words(sql: str) -> tuple[Word, ...]:
+    """The tokens of a statement without its comments; several where sqlglot sees one."""
+    words: list[Word] = []
+    for token in Postgres().tokenize(sql):
+        written = sql[token.start : token.end + 1]
+        whole = token.token_type in (TokenType.IDENTIFIER, TokenType.STRING)
+        for part in [written] if whole else written.split():
+            name = token.text if whole else part.lower()
+            words.append(Word(text=part, name=name))
+    return tuple(words)
+
+
+def split_words(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
+    """The parts between commas that are in no parentheses."""
+    start = depth = 0
+    for number, word in enumerate(words):
+        depth += (word.text == "(") - (word.text == ")")
+        if word.text == "," and depth == 0:
+            yield words[start:number]
+            start = number + 1
+    yield words[start:]
+
+
+def split_statements(text: str) -> Iterator[tuple[int, str]]:
+    """The statements of a file as they stand there, each with its first line; TokenError as is."""
+    for part in _split(Postgres().tokenize(text), TokenType.SEMICOLON):
+        if part:
+            first, last = part[0].start, part[-1].end
+            yield text.count("\n", 0, first) + 1, text[first : last + 1]
+
+
 def parse_condition(table: tuple[str, str], condition: str) -> Statement:
     """The DELETE of the rows of the table that meet the condition."""
     named = ".".join(quote(part) for part in table)

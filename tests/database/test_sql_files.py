@@ -31,6 +31,7 @@ EMPTY = {
     "catalog/owner_rights",
     "catalog/replica_settings",
     "catalog/subscriptions",
+    "impact/written_rows",
     "revise/blockers",
 }
 

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.impact.effect import Impact
-from fkdoctor.impact.preview import Scope, preview_delete
+from fkdoctor.impact.preview import preview_delete
+from fkdoctor.impact.scope import Scope
 from fkdoctor.inspect.catalog import inspect_database
 
 Preview = Callable[..., Impact]

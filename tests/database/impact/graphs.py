@@ -62,11 +62,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Case:
-    """`build` makes the schema `name` with its rows; `delete` is the statement in question."""
+    """`build` makes the schema `name` with its rows; `delete` and `update` are in question."""
 
     name: str
     build: tuple[str, ...]
     delete: str
+    update: str
     table: str
     labels: tuple[int, ...]
     tables: Mapping[str, Table]
@@ -107,6 +108,8 @@ class _Drawing:
             name=self.name,
             build=tuple(self.render()),
             delete=f"delete from {self.name}.{root.name} where label in ({chosen})",
+            update=f"update {self.name}.{root.name} set {self.draw_change(root)} "
+            f"where label in ({chosen})",
             table=root.name,
             labels=labels,
             tables=self.tables,
@@ -342,6 +345,24 @@ class _Drawing:
         labels = [row["label"] for row in table.rows]
         chosen = self.dice.sample(labels, min(len(labels), self.dice.choice((1, 1, 2, 2, 3, 4, 9))))
         return tuple(sorted(label for label in chosen if label is not None)) or (-1,)
+
+    def draw_change(self, table: Table) -> str:
+        pointed = {
+            column
+            for key in self.keys
+            if key.referenced == table.name
+            for column in key.referenced_columns
+        }
+        names = [name for name in table.columns if name in pointed] * 3 + list(table.columns)
+        changes = {}
+        for _ in range(self.dice.choice((1, 1, 1, 2))):
+            column = self.dice.choice(names)
+            value = self.dice.choice(VALUES)
+            other = self.dice.choice(list(table.columns))
+            changes[column] = self.dice.choice(
+                (str(value), str(value + 7), f"{column} + 1", f"{column} + 10", other, "null")
+            )
+        return ", ".join(f"{column} = {value}" for column, value in changes.items())
 
     # SQL.
 

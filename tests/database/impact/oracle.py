@@ -20,12 +20,16 @@ from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
+from fkdoctor.impact.ask import preview_statement
 from fkdoctor.impact.effect import Impact, Trouble, Verdict
 from fkdoctor.impact.forecast import Forecast
-from fkdoctor.impact.model import Outcome, RowId, Unsupported
-from fkdoctor.impact.preview import Scope, foresee_delete, preview_delete
+from fkdoctor.impact.model import Outcome
+from fkdoctor.impact.preview import foresee_delete, preview_delete
+from fkdoctor.impact.scope import Scope
+from fkdoctor.impact.world import RowId, Unsupported
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.schema import Schema, TableName
+from fkdoctor.statement.script import parse_script
 
 BATCH = 40
 
@@ -61,7 +65,8 @@ class Reality:
         if self.at_commit:
             return Verdict.BLOCKED_AT_COMMIT
         # A reference that leads nowhere is a 23503 too.
-        referenced = self.message.startswith("update or delete on table")
+        stops = ("update or delete on table", "cannot truncate a table referenced")
+        referenced = self.message.startswith(stops)
         return Verdict.BLOCKED if referenced else Verdict.FAILS
 
 
@@ -70,6 +75,7 @@ class Comparison:
     """A case as PostgreSQL, the preview, and the closure alone saw it."""
 
     case: Case
+    statement: str
     reality: Reality
     impact: Impact
     closure: Impact
@@ -77,9 +83,28 @@ class Comparison:
 
 
 def compare_cases(
+    connection: Connection, seed: int, numbers: Sequence[int], *, updates: bool = False
+) -> Iterator[Comparison]:
+    """The DELETEs, or UPDATEs, of the cases one after another."""
+    compare = compare_update if updates else compare_delete
+    for schema, case in build_cases(connection, seed, numbers):
+        yield compare(connection, schema, case)
+
+
+def compare_truncates(
     connection: Connection, seed: int, numbers: Sequence[int]
 ) -> Iterator[Comparison]:
-    """The cases one after another; the schemas of a batch are dropped after it."""
+    """TRUNCATEs of the cases' tables, with CASCADE and without."""
+    for schema, case in build_cases(connection, seed, numbers):
+        for option in ("", " cascade"):
+            statement = f"truncate {case.name}.{case.table}{option}"
+            yield compare_statement(connection, schema, case, statement)
+
+
+def build_cases(
+    connection: Connection, seed: int, numbers: Sequence[int]
+) -> Iterator[tuple[Schema, Case]]:
+    """The cases in the database; the schemas of a batch are dropped after it."""
     with connection.begin():
         major = connection.execute(sa.text("show server_version_num")).scalar_one()[:2]
     for start in range(0, len(numbers), BATCH):
@@ -90,7 +115,7 @@ def compare_cases(
                 connection.exec_driver_sql(";\n".join(case.build))
         whole = inspect_database(connection)
         for case in cases:
-            yield compare_case(connection, only(whole, case.name), case)
+            yield only(whole, case.name), case
         with connection.begin():
             for case in cases:
                 connection.exec_driver_sql(f"drop schema {case.name} cascade")
@@ -105,7 +130,7 @@ def only(schema: Schema, name: str) -> Schema:
     )
 
 
-def compare_case(connection: Connection, schema: Schema, case: Case) -> Comparison:
+def compare_delete(connection: Connection, schema: Schema, case: Case) -> Comparison:
     """Asks three: the closure without the model, both together, and the model for every row."""
     table = TableName(case.name, case.table)
     where = sa.column("label").in_(case.labels)
@@ -117,22 +142,51 @@ def compare_case(connection: Connection, schema: Schema, case: Case) -> Comparis
         forecast = foresee_delete(connection, schema, table, where=where)
     except Unsupported:
         forecast = None
-    reality = delete(connection, schema, case)
+    reality = execute(connection, schema, case.delete)
     wrong = find_difference(schema, impact, reality)
     if not wrong and (lie := find_difference(schema, closure, reality)):
         wrong = f"the closure alone: {lie}"
     if not wrong and forecast and (lie := find_other_rows(forecast, reality)):
         wrong = f"the model: {lie}"
-    return Comparison(case=case, reality=reality, impact=impact, closure=closure, wrong=wrong)
+    return Comparison(
+        case=case,
+        statement=case.delete,
+        reality=reality,
+        impact=impact,
+        closure=closure,
+        wrong=wrong,
+    )
 
 
-def delete(connection: Connection, schema: Schema, case: Case) -> Reality:
+def compare_update(connection: Connection, schema: Schema, case: Case) -> Comparison:
+    """Asks the model, which alone answers for an UPDATE."""
+    return compare_statement(connection, schema, case, case.update)
+
+
+def compare_statement(
+    connection: Connection, schema: Schema, case: Case, statement: str
+) -> Comparison:
+    """Asks once."""
+    (parsed,) = parse_script(statement)
+    impact = preview_statement(connection, schema, parsed)
+    reality = execute(connection, schema, statement)
+    return Comparison(
+        case=case,
+        statement=statement,
+        reality=reality,
+        impact=impact,
+        closure=impact,
+        wrong=find_difference(schema, impact, reality),
+    )
+
+
+def execute(connection: Connection, schema: Schema, statement: str) -> Reality:
     """What happens; it is rolled back."""
     transaction = connection.begin()
     before = read_contents(connection, schema)
     at_commit = False
     try:
-        connection.exec_driver_sql(case.delete)
+        connection.exec_driver_sql(statement)
         at_commit = True
         connection.exec_driver_sql("set constraints all immediate")
         return Reality(before=before, after=read_contents(connection, schema))
@@ -183,6 +237,8 @@ def find_difference(schema: Schema, impact: Impact, reality: Reality) -> str:
             return f"it is {reality.verdict.value}"
     if reality.after is not None:
         return "" if impact.possible else find_miscount(impact, reality)
+    if reality.sqlstate == "0A000":  # a TRUNCATE, which names no key
+        return ""
     named = {(one.name, one.at_commit) for one in impact.obstacles}
     if (reality.offended, reality.at_commit) in named or left_open:
         return ""
@@ -244,7 +300,7 @@ def show(comparison: Comparison) -> str:
     """A case as SQL, with both answers."""
     case, reality, impact = comparison.case, comparison.reality, comparison.impact
     lines = [f"-- {case.name}: {comparison.wrong}", *(f"{line};" for line in case.build)]
-    lines.append(f"{case.delete};")
+    lines.append(f"{comparison.statement};")
     answer = f"{reality.sqlstate} {reality.offended}" if reality.after is None else "it works"
     lines.append(f"-- PostgreSQL: {answer}{' at COMMIT' if reality.at_commit else ''}")
     lines.append(f"-- preview: {impact.verdict.value}, possible {impact.possible}")
@@ -267,6 +323,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--cases", type=int, default=1_000)
     parser.add_argument("--only", type=int)
+    parser.add_argument("--updates", action="store_true", help="UPDATEs in place of DELETEs")
     options = parser.parse_args()
     numbers = range(options.first, options.first + options.cases)
     numbers = [options.only] if options.only is not None else list(numbers)
@@ -275,7 +332,7 @@ def main() -> int:
     wrong = []
     began = time.monotonic()
     with connect(open_engine(resolve_target(options.url, Config(), {}))) as connection:
-        for one in compare_cases(connection, options.seed, numbers):
+        for one in compare_cases(connection, options.seed, numbers, updates=options.updates):
             tally[one.impact.verdict.value] += 1
             tally["key order"] += bool(one.impact.key_orders)
             tally[f"PostgreSQL: {one.reality.sqlstate or 'works'}"] += 1

@@ -228,3 +228,39 @@ def test_a_rehearsal_counts_partitions_together_and_sees_deferred_keys(
     ended = run("impact", "delete from mlops.letter where id = 1", "--rehearse")
     assert "stops at COMMIT" in ended.out
     assert "✔ As foreseen." in ended.out
+
+
+def test_a_truncate_is_blocked_by_keys_and_follows_them_with_cascade(run: Run) -> None:
+    blocked = run("impact", "truncate mlops.visit")
+    assert blocked.code == 1
+    assert "mlops.photo references it (photo_region_number_fkey)" in blocked.out
+    both = run("impact", "truncate mlops.visit, mlops.photo")
+    assert (both.code, "101 rows deleted, in 2 tables" in both.out) == (0, True)
+    cascade = run("impact", "truncate mlops.letter cascade")
+    assert cascade.code == 0
+    assert cascade.out.splitlines()[2:] == [
+        "✔ ALLOWED: 121 rows deleted, in 3 tables",
+        "",
+        "mlops.letter  20 rows deleted",
+        "└─ mlops.visit  100 rows deleted  (visit_letter_id_fkey)",
+        "   └─ mlops.photo  1 row deleted  (photo_region_number_fkey)",
+    ]
+
+
+def test_an_update_of_a_referenced_key_is_followed(run: Run, execute: Execute) -> None:
+    blocked = run("impact", "update mlops.letter set id = id + 100 where id = 4")
+    assert blocked.code == 1
+    assert "25 rows of mlops.visit still reference what goes" in blocked.out
+    execute("""
+        alter table mlops.visit drop constraint visit_letter_id_fkey,
+            add constraint visit_letter_id_fkey foreign key (letter_id) references mlops.letter
+            on update cascade
+    """)
+    words = ("update mlops.letter set id = :id where id = 4", "--param", "id=104", "--rehearse")
+    allowed = run("impact", *words)
+    assert allowed.code == 0
+    assert "✔ ALLOWED: 0 rows deleted, 26 rows changed, in 2 tables" in allowed.out
+    assert "visit_letter_id_fkey, ON UPDATE CASCADE" in allowed.out
+    assert "✔ As foreseen." in allowed.out
+    taken = run("impact", "update mlops.letter set id = 5 where id = 6")
+    assert (taken.code, "FAILS" in taken.out) == (1, True)
