@@ -54,14 +54,20 @@ def last_line(comment: str) -> str:
     return f"pg_catalog.regexp_replace({comment}, '^.*\\n', '')"
 
 
-def lock_table(table: TableName | str, mode: str) -> str:
+def lock_table(table: TableName | str, mode: str, *, partitions: bool = False) -> str:
     """Takes a lock before the statement that would, so that locks come in one order."""
-    return f"lock table only {table} in {mode} mode"
+    only = "" if partitions else "only "
+    return f"lock table {only}{table} in {mode} mode"
 
 
-def add_key(table: TableName, name: str, definition: str) -> str:
-    """Adds a foreign key: share row exclusive on both tables."""
-    return f"alter table only {table} add constraint {quote(name)} {definition}"
+def add_key(table: TableName, name: str, definition: str, *, partitions: bool = False) -> str:
+    """Adds a foreign key: share row exclusive on both tables.
+
+    To a partitioned table of which each leaf has it already: access exclusive on the referenced one
+    too.
+    """
+    only = "" if partitions else "only "
+    return f"alter table {only}{table} add constraint {quote(name)} {definition}"
 
 
 def validate_key(table: TableName, name: str) -> str:
@@ -77,6 +83,13 @@ def drop_key(table: TableName, name: str) -> str:
 def rename_key(table: TableName, name: str, new_name: str) -> str:
     """Renames a foreign key: access exclusive on its table."""
     return f"alter table only {table} rename constraint {quote(name)} to {quote(new_name)}"
+
+
+def retime_key(table: TableName, name: str, deferrable: bool, deferred: bool) -> str:
+    """Changes in place when a foreign key is checked: access exclusive on its table."""
+    timing = "deferrable" if deferrable else "not deferrable"
+    timing += " initially deferred" if deferred else ""
+    return f"alter table {table} alter constraint {quote(name)} {timing}"
 
 
 def comment_on_key(table: TableName, name: str, comment: str | None) -> str:

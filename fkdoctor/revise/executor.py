@@ -25,7 +25,7 @@ from fkdoctor.errors import Blocked, ConfigError, FkdoctorError, Incomplete, Ref
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.resources import load_query
 from fkdoctor.revise.ddl import REFUSED, lock_table
-from fkdoctor.schema import Schema, TableName
+from fkdoctor.schema import Schema, Table, TableKind, TableName
 
 log = logging.getLogger("fkdoctor.revise")
 
@@ -88,10 +88,25 @@ class Executor:
         """Log what is about to be done."""
         log.info("%s: %s", subject, what)
 
+    def warn(self, subject: str, what: str) -> None:
+        """Log what somebody should know of what was done."""
+        log.warning("%s: %s", subject, what)
+
     def fetch(self, query: str, values: Mapping[str, object]) -> list[Row[Any]]:
         """The rows of `sql/revise/<query>.sql`, in the transaction that is open, if any."""
         statement = text(load_query(f"revise/{query}"))
         return list(self._connection.execute(statement, values))
+
+    def look(self, query: str, values: Mapping[str, object]) -> list[Row[Any]]:
+        """The rows of `sql/revise/<query>.sql`, read beside the migration's own connection."""
+        with self._observer.begin():
+            set_local(self._observer, search_path="")
+            return list(self._observer.execute(text(load_query(f"revise/{query}")), values))
+
+    def read_partitions(self, table: TableName) -> tuple[TableName, ...]:
+        """The table and all partitions below it, as they are in the transaction that is open."""
+        rows = self.fetch("partitions", {"schema": table.schema, "table": table.name})
+        return tuple(TableName(row.schema, row.name) for row in rows)
 
     def observe(self, statement: Any) -> list[Row[Any]]:
         """The rows of a query, read beside the migration's own connection."""
@@ -103,15 +118,17 @@ class Executor:
         with self._watched(self._wait / 2000):
             self._execute(statement)
 
-    def lock(self, mode: str, *tables: TableName) -> None:
+    def lock(self, mode: str, *tables: Table) -> None:
         """Lock the tables in this order, each once; those that the role may not lock are left out.
 
-        ALTER TABLE locks them all the same, but not in this order.
+        A partitioned table is locked with its partitions, after itself. ALTER TABLE locks them all
+        the same, but not in this order.
         """
-        for table in dict.fromkeys(tables):
-            rights = self.fetch("rights", {"schema": table.schema, "table": table.name})
+        partitioned = {table.name: table.kind is TableKind.PARTITIONED for table in tables}
+        for name, partitions in partitioned.items():
+            rights = self.fetch("rights", {"schema": name.schema, "table": name.name})
             if rights and rights[0].may_lock:
-                self.execute(lock_table(table, mode))
+                self.execute(lock_table(name, mode, partitions=partitions))
 
     def run(self, work: Callable[[], None]) -> None:
         """Do the work in a transaction of its own, again while a lock is not to be had.

@@ -1,0 +1,278 @@
+"""Alembic operations on foreign keys, `op.change_on_delete` and the like; importing registers them.
+
+Each looks at the database, does what is missing, and can be run again after any accident. With
+`--sql` each writes a script instead. Table and constraint names are given as they are, without
+quotes, the schema beside them, as everywhere in Alembic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from alembic.operations import MigrateOperation, Operations
+
+from fkdoctor.errors import ConfigError
+from fkdoctor.revise.change import KeyChange, read_change
+from fkdoctor.revise.definition import parse_definition
+from fkdoctor.revise.executor import Executor
+from fkdoctor.revise.invocation import (
+    find_table,
+    is_offline,
+    offline_table,
+    read_patience,
+    require_at_end,
+    run_online,
+    write,
+)
+from fkdoctor.revise.keys import change_key, restore_key
+from fkdoctor.revise.mark import KeyText, remember
+from fkdoctor.revise.offline import compose_change, require_key
+from fkdoctor.revise.state import Strategy
+
+
+@Operations.register_operation("change_on_delete")
+@Operations.register_operation("restore_on_delete")
+@dataclass(kw_only=True)
+class ChangeOnDelete(MigrateOperation):
+    """Another rule for a foreign key; None leaves a part of it as it is."""
+
+    table: str
+    constraint: str
+    on_delete: str | None = None
+    schema: str | None = None
+    set_columns: tuple[str, ...] | None = None
+    on_update: str | None = None
+    match: str | None = None
+    deferrable: bool | None = None
+    initially: str | None = None
+    strategy: str = "shadow"
+    definition: str | None = None
+    undo: bool = False
+
+    @classmethod
+    def change_on_delete(
+        cls,
+        operations: Operations,
+        table: str,
+        constraint: str,
+        on_delete: str | None = None,
+        *,
+        schema: str | None = None,
+        set_columns: Sequence[str] | None = None,
+        on_update: str | None = None,
+        match: str | None = None,
+        deferrable: bool | None = None,
+        initially: str | None = None,
+        strategy: str = "shadow",
+        definition: str | None = None,
+    ) -> None:
+        """Give the foreign key this rule and keep all else of it, without stopping writers.
+
+        `set_columns` are the columns that SET NULL or SET DEFAULT writes (15 and newer), [] all.
+        The key is in force at every moment; what it was is remembered in its comment. A key that
+        has the rule is left as it is. `definition` is what the key is before, as
+        pg_get_constraintdef prints it with an empty search_path; only --sql needs it.
+
+        Locks: SHARE ROW EXCLUSIVE, later ACCESS EXCLUSIVE on both tables, each for milliseconds;
+        SHARE UPDATE EXCLUSIVE while the rows are checked. No wait for one is longer than the lock
+        timeout (2 s). With strategy="flip" there is one ACCESS EXCLUSIVE lock instead of the two,
+        and the new rule is in force before the rows are checked.
+        """
+        operations.invoke(
+            cls(
+                table=table,
+                constraint=constraint,
+                on_delete=on_delete,
+                schema=schema,
+                set_columns=None if set_columns is None else tuple(set_columns),
+                on_update=on_update,
+                match=match,
+                deferrable=deferrable,
+                initially=initially,
+                strategy=strategy,
+                definition=definition,
+            )
+        )
+
+    @classmethod
+    def restore_on_delete(
+        cls,
+        operations: Operations,
+        table: str,
+        constraint: str,
+        on_delete: str | None = None,
+        *,
+        schema: str | None = None,
+        set_columns: Sequence[str] | None = None,
+        on_update: str | None = None,
+        match: str | None = None,
+        deferrable: bool | None = None,
+        initially: str | None = None,
+        strategy: str = "shadow",
+        definition: str | None = None,
+    ) -> None:
+        """Restore the key to what its comment remembers: definition, name and comment.
+
+        The arguments are those of `change_on_delete`. A key that was not changed here, or no
+        longer has this rule, is left as it is.
+        """
+        operations.invoke(
+            cls(
+                table=table,
+                constraint=constraint,
+                on_delete=on_delete,
+                schema=schema,
+                set_columns=None if set_columns is None else tuple(set_columns),
+                on_update=on_update,
+                match=match,
+                deferrable=deferrable,
+                initially=initially,
+                strategy=strategy,
+                definition=definition,
+                undo=True,
+            )
+        )
+
+    def reverse(self) -> ChangeOnDelete:
+        """The operation that undoes this one."""
+        return replace(self, undo=not self.undo)
+
+    @property
+    def change(self) -> KeyChange:
+        """What is to be different, as a value."""
+        return read_change(
+            self.on_delete,
+            set_columns=self.set_columns,
+            on_update=self.on_update,
+            match=self.match,
+            deferrable=self.deferrable,
+            initially=self.initially,
+        )
+
+
+@Operations.register_operation("validate_foreign_key")
+@Operations.register_operation("unvalidate_foreign_key")
+@dataclass(kw_only=True)
+class ValidateForeignKey(MigrateOperation):
+    """The check of a NOT VALID key's rows."""
+
+    table: str
+    constraint: str
+    schema: str | None = None
+    definition: str | None = None
+    undo: bool = False
+
+    @classmethod
+    def validate_foreign_key(
+        cls,
+        operations: Operations,
+        table: str,
+        constraint: str,
+        *,
+        schema: str | None = None,
+        definition: str | None = None,
+    ) -> None:
+        """Check the rows of a NOT VALID foreign key, beside the writers; name those that dangle.
+
+        A valid key is left as it is. `definition` as in `change_on_delete`.
+
+        Locks: SHARE UPDATE EXCLUSIVE on the table, ROW SHARE on the referenced one, while the rows
+        are read: no reader and no writer waits. Of a partitioned table leaf by leaf.
+        """
+        operations.invoke(
+            cls(table=table, constraint=constraint, schema=schema, definition=definition)
+        )
+
+    @classmethod
+    def unvalidate_foreign_key(
+        cls,
+        operations: Operations,
+        table: str,
+        constraint: str,
+        *,
+        schema: str | None = None,
+        definition: str | None = None,
+    ) -> None:
+        """Make the key NOT VALID again if it was validated here.
+
+        Locks: ACCESS EXCLUSIVE on both tables, for milliseconds; no row is read.
+        """
+        operations.invoke(
+            cls(table=table, constraint=constraint, schema=schema, definition=definition, undo=True)
+        )
+
+    def reverse(self) -> ValidateForeignKey:
+        """The operation that undoes this one."""
+        return replace(self, undo=not self.undo)
+
+    @property
+    def change(self) -> KeyChange:
+        """What is to be different, as a value."""
+        return KeyChange(validated=True)
+
+
+@Operations.implementation_for(ChangeOnDelete)
+def _change_on_delete(operations: Operations, operation: ChangeOnDelete) -> None:
+    _change(operations, operation, operation.change, _read_strategy(operation.strategy))
+
+
+@Operations.implementation_for(ValidateForeignKey)
+def _validate_foreign_key(operations: Operations, operation: ValidateForeignKey) -> None:
+    _change(operations, operation, operation.change, Strategy.SHADOW)
+
+
+def _change(
+    operations: Operations,
+    operation: ChangeOnDelete | ValidateForeignKey,
+    change: KeyChange,
+    strategy: Strategy,
+) -> None:
+    if is_offline(operations):
+        _write_change(operations, operation, change, strategy)
+        return
+
+    def work(executor: Executor) -> bool:
+        table = find_table(executor, operation.table, operation.schema)
+        act = restore_key if operation.undo else change_key
+        return act(executor, table, operation.constraint, change, strategy)
+
+    done = "restored" if operation.undo else "changed"
+    run_online(operations, f"{operation.constraint} {done}", work)
+
+
+def _read_strategy(name: str) -> Strategy:
+    known = [strategy.value for strategy in Strategy]
+    if name not in known:
+        raise ConfigError(
+            f"{name!r} is no strategy.",
+            why=f"There are {', '.join(known)}.",
+            next="Correct it in the revision.",
+        )
+    return Strategy(name)
+
+
+def _write_change(
+    operations: Operations,
+    operation: ChangeOnDelete | ValidateForeignKey,
+    change: KeyChange,
+    strategy: Strategy,
+) -> None:
+    if operation.definition is None:
+        raise ConfigError(
+            f"With --sql the definition of {operation.constraint} must be known.",
+            why="A script cannot read it from the database.",
+            next='Add definition="FOREIGN KEY …" in the revision, as pg_get_constraintdef prints '
+            "it with an empty search_path.",
+        )
+    table = offline_table(operation.table, operation.schema)
+    original = KeyText(definition=operation.definition, comment=None)
+    changed = KeyText(
+        definition=str(change.apply(parse_definition(original.definition))),
+        comment=remember(original),
+    )
+    before, after = (changed, original) if operation.undo else (original, changed)
+    name, timeout = operation.constraint, read_patience(operations).longest
+    with operations.get_context().autocommit_block():
+        write(operations, compose_change(table, name, before, after, timeout, strategy))
+    require_at_end(operations, require_key(table, name, after))
