@@ -98,6 +98,36 @@ def comment_on_key(table: TableName, name: str, comment: str | None) -> str:
     return f"comment on constraint {quote(name)} on {table} is {text}"
 
 
+def create_copy(copy: TableName, table: TableName) -> str:
+    """Creates an empty table with the same columns, and nothing else of the table."""
+    return f"create table {copy} as select * from only {table} with no data"  # noqa: S608
+
+
+def insert_copied(table: TableName, copy: TableName, columns: Sequence[str]) -> str:
+    """Puts the rows of the copy into the table, as they were."""
+    names = quote_all(tuple(columns))
+    return (
+        f"insert into {table} ({names}) overriding system value"  # noqa: S608
+        f" select {names} from {copy}"
+    )
+
+
+def update_copied(
+    table: TableName, copy: TableName, identity: Sequence[str], columns: Sequence[str]
+) -> str:
+    """Puts the columns' values back that are in the copy, where nobody has set another since."""
+    assert identity, "every row would be changed"
+    values = ", ".join(f"{quote(name)} = kept.{quote(name)}" for name in columns)
+    same = [f"now.{quote(name)} = kept.{quote(name)}" for name in identity]
+    same += [f"now.{quote(name)} is null" for name in columns]
+    return f"update {table} as now set {values} from {copy} as kept where {' and '.join(same)}"  # noqa: S608
+
+
+def drop_table(table: TableName) -> str:
+    """Drops a table: access exclusive on it."""
+    return f"drop table {table}"
+
+
 def create_index(name: str, table: TableName, columns: Sequence[str], predicate: str | None) -> str:
     """Builds an index beside the writers: share update exclusive, waits for open transactions."""
     where = f" where {predicate}" if predicate else ""

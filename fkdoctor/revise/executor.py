@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic.operations import Operations
 from sqlalchemy import Connection, Row, text
@@ -26,6 +26,8 @@ from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.resources import load_query
 from fkdoctor.revise.ddl import REFUSED, lock_table
 from fkdoctor.schema import Schema, Table, TableKind, TableName
+
+Result = TypeVar("Result")
 
 log = logging.getLogger("fkdoctor.revise")
 
@@ -113,6 +115,11 @@ class Executor:
         with self._observer.begin():
             return list(self._observer.execute(statement))
 
+    def change(self, statement: Any) -> Any:
+        """The one row that a statement that changes rows returns."""
+        with self._watched(self._wait / 2000):
+            return self._connection.execute(statement).one()
+
     def execute(self, statement: str) -> None:
         """Run DDL as it stands; watches who is in the way of it."""
         with self._watched(self._wait / 2000):
@@ -130,8 +137,8 @@ class Executor:
             if rights and rights[0].may_lock:
                 self.execute(lock_table(name, mode, partitions=partitions))
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Do the work in a transaction of its own, again while a lock is not to be had.
+    def run(self, work: Callable[[], Result]) -> Result:
+        """What the work returned; in a transaction of its own, again while a lock is not to be had.
 
         `work` must be safe to repeat; what it did is rolled back. Raises Blocked in the end.
         """
@@ -142,7 +149,7 @@ class Executor:
             self._in_the_way = ""
             try:
                 with self._transaction():
-                    work()
+                    result = work()
             except DBAPIError as error:
                 if sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
                     raise
@@ -166,7 +173,7 @@ class Executor:
                 attempt += 1
             else:
                 self.steps += 1
-                return
+                return result
 
     def run_concurrently(self, statement: str) -> None:
         """Run a statement that cannot be in a transaction: CREATE INDEX or REINDEX CONCURRENTLY.

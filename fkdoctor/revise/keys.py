@@ -40,13 +40,20 @@ Intention = Callable[[ForeignKey], KeyText | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is to become of a key. `change` is what was asked for, None for a restoration."""
+    """What is to become of a key. `change` is what was asked for, None for a restoration.
+
+    `adopt` is the key to add where there is none, to the table `referenced`; `prepare` is called
+    before the shadows are validated.
+    """
 
     table: TableName
     name: str
     intend: Intention
     change: KeyChange | None = None
     strategy: Strategy = Strategy.SHADOW
+    adopt: KeyText | None = None
+    referenced: TableName | None = None
+    prepare: Callable[[Schema, KeyState], None] = lambda schema, state: None
 
 
 def change_key(
@@ -114,6 +121,8 @@ def fulfil(executor: Executor, task: Task) -> bool:
                 executor.warn(state.label, line)
             return executor.steps > 0
         try:
+            if step is Step.VALIDATE:
+                task.prepare(schema, state)
             take_step(executor, schema, state, step)
         except ChangedMeanwhile:
             executor.tell(state.label, "somebody changed it meanwhile: looking again")
@@ -135,21 +144,26 @@ def _read_state(executor: Executor, task: Task) -> tuple[Schema, KeyState]:
     )
     original = _find_key(schema, table, name)
     present = original or next((shadow.key for shadow in shadows if shadow.key), None)
-    if present is None:
+    if present is None and task.adopt is None:
         refuse_copy(schema, table, name)
         present = schema.foreign_key(table, name)
+    referenced = task.referenced or (present.referenced if present is not None else None)
+    assert referenced is not None
     state = KeyState(
         table=table,
         name=name,
-        referenced=present.referenced,
+        referenced=referenced,
         partitioned=partitioned,
         original=original,
         shadows=shadows,
         final=task.intend(original) if original is not None else None,
         strategy=task.strategy,
+        adopted=task.adopt is not None,
         seen=seen,
     )
-    if original is None:
+    if original is None and task.adopt is not None:
+        state = replace(state, final=task.adopt)
+    elif original is None:
         # Somebody dropped it: what its shadows were to become, it becomes.
         purposes = [state.purpose(shadow) for shadow in state.present]
         state = replace(state, final=next((one for one in purposes if one), None))

@@ -37,7 +37,14 @@ def require_supported(
         _refuse_temporal(state, key)
         _refuse_switched_off(state, key)
         if change is not None:
-            _refuse_impossible(schema, state, key, change)
+            refuse_impossible(
+                schema,
+                state.table,
+                state.label,
+                key.referencing_columns,
+                change,
+                full=key.match is MatchType.FULL,
+            )
 
 
 def _refuse_versions(schema: Schema, state: KeyState) -> None:
@@ -79,51 +86,54 @@ def _refuse_switched_off(state: KeyState, key: ForeignKey) -> None:
         )
 
 
-def _refuse_impossible(schema: Schema, state: KeyState, key: ForeignKey, change: KeyChange) -> None:
-    if change.set_columns:
-        _refuse_set_columns(schema, state, key, change.set_columns)
-    written = change.set_columns or key.referencing_columns
-    for action, clause, columns in (
-        (change.on_delete, "DELETE", written),
-        (change.on_update, "UPDATE of the key", key.referencing_columns),
-    ):
-        if action is ReferentialAction.SET_NULL:
-            _refuse_fixed(schema, state.table, columns, f"{state.label} cannot be SET NULL", clause)
-
-
-def _refuse_fixed(
-    schema: Schema, table: TableName, columns: tuple[str, ...], what: str, clause: str
+def refuse_impossible(
+    schema: Schema,
+    table: TableName,
+    label: str,
+    columns: tuple[str, ...],
+    change: KeyChange,
+    *,
+    full: bool,
 ) -> None:
-    referencing = schema.table(table)
-    fixed = [name for name in columns if referencing.column(name).not_null]
-    if fixed:
-        raise Refused(
-            f"{what}.",
-            why=f"NOT NULL: {quote_all(tuple(fixed))}. Each {clause} would fail.",
-            next="Take NOT NULL off first, or choose another rule.",
-        )
+    """Raises Refused for a rule by which each DELETE or UPDATE would fail.
+
+    `columns` are the key's referencing columns, `full` whether it is MATCH FULL.
+    """
+    if change.set_columns:
+        _refuse_set_columns(schema, label, columns, change.set_columns, full=full)
+    for action, clause, written in (
+        (change.on_delete, "DELETE", change.set_columns or columns),
+        (change.on_update, "UPDATE of the key", columns),
+    ):
+        fixed = [name for name in written if schema.table(table).column(name).not_null]
+        if action is ReferentialAction.SET_NULL and fixed:
+            raise Refused(
+                f"{label} cannot be SET NULL.",
+                why=f"NOT NULL: {quote_all(tuple(fixed))}. Each {clause} would fail.",
+                next="Take NOT NULL off first, or choose another rule.",
+            )
 
 
 def _refuse_set_columns(
-    schema: Schema, state: KeyState, key: ForeignKey, columns: tuple[str, ...]
+    schema: Schema, label: str, columns: tuple[str, ...], written: tuple[str, ...], *, full: bool
 ) -> None:
     if schema.major < _SET_COLUMNS:
         raise Refused(
-            f"{state.label} cannot write only some of its columns.",
+            f"{label} cannot write only some of its columns.",
             why=f"PostgreSQL {schema.major} knows no column list for SET NULL and SET DEFAULT.",
             next="Leave set_columns out, or upgrade to PostgreSQL 15 or newer.",
         )
-    strange = [name for name in columns if name not in key.referencing_columns]
+    strange = [name for name in written if name not in columns]
     if strange:
         raise Refused(
-            f"{state.label} does not consist of {quote_all(tuple(strange))}.",
-            why=f"Its columns are {quote_all(key.referencing_columns)}.",
+            f"{label} does not consist of {quote_all(tuple(strange))}.",
+            why=f"Its columns are {quote_all(columns)}.",
             next="Name some of those in set_columns.",
         )
-    if key.match is MatchType.FULL and set(columns) != set(key.referencing_columns):
+    if full and set(written) != set(columns):
         raise Refused(
-            f"{state.label} is MATCH FULL: all of its columns are NULL, or none.",
-            why=f"Writing only {quote_all(columns)} would make each DELETE fail.",
+            f"{label} is MATCH FULL: all of its columns are NULL, or none.",
+            why=f"Writing only {quote_all(written)} would make each DELETE fail.",
             next="Leave set_columns out.",
         )
 

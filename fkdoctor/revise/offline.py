@@ -75,6 +75,29 @@ def compose_change(
             yield from _swap(table, name, goal, after, begin)
 
 
+def compose_adoption(
+    table: TableName, name: str, wanted: KeyText, lock_timeout: int
+) -> Iterator[str]:
+    """The statements that add a key and then check its rows, in transactions of their own."""
+    goal = parse_definition(wanted.definition)
+    begin = ("begin", f"set local lock_timeout = '{lock_timeout}ms'")
+    yield from begin
+    yield from _lock_both(table, goal, "share row exclusive")
+    yield add_key(table, name, str(goal.unvalidated()))
+    yield comment_on_key(table, name, wanted.comment)
+    yield "commit"
+    if goal.validated:
+        yield from begin
+        yield from _check(table, name, wanted)
+
+
+def compose_release(table: TableName, name: str, referenced: str) -> Iterator[str]:
+    """The statements that drop a key, referenced table first."""
+    for each in dict.fromkeys((referenced, str(table))):
+        yield lock_table(each, "access exclusive")
+    yield drop_key(table, name)
+
+
 def _lock_both(table: TableName, goal: KeyDefinition, mode: str) -> Iterator[str]:
     # Referenced first, as applications take their locks.
     for each in dict.fromkeys((goal.referenced, str(table))):

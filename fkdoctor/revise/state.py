@@ -88,7 +88,8 @@ class Shadow:
 class KeyState:
     """A key and its shadows, as far as they are there, and what the key is to become.
 
-    `final` is None where there is nothing to change. `seen` is what the catalog said, row by row:
+    `final` is None where there is nothing to change; `adopted` says that there was no key before.
+    `seen` is what the catalog said, row by row:
     a step compares it, under its lock, with what the catalog says then.
     """
 
@@ -100,6 +101,7 @@ class KeyState:
     shadows: tuple[Shadow, ...]
     final: KeyText | None
     strategy: Strategy = Strategy.SHADOW
+    adopted: bool = False
     seen: tuple[KeyRow, ...] = ()
 
     @property

@@ -148,19 +148,22 @@ def _discard_and_report(
     what = f"{state.label}: rows reference what is not in {state.referenced}."
     next = "Delete or repair those rows, then run the same command again."
     executor.tell(state.label, Step.DISCARD.value)
-    if state.original is None:
+    if state.original is None and not state.adopted:
         return Incomplete(what, why=f"{found} The shadow stays, not validated.", next=next)
+    if state.original is None:
+        stays = "No key was added."
+    else:
+        stays = f"The key is as it was, ON DELETE {state.original.on_delete.sql}."
     try:
         _discard(executor, schema, state)
     except Blocked as blocked:
         return Incomplete(
             what,
-            why=f"{found} The old key is in force. Beside it stays the shadow "
+            why=f"{found} {stays} Beside it stays the shadow "
             f"{quote(state.shadow_name)}, not validated: {blocked.what} {blocked.why}",
             next=next,
         )
-    rule = state.original.on_delete.sql
-    return Refused(what, why=f"{found} The key is as it was, ON DELETE {rule}.", next=next)
+    return Refused(what, why=f"{found} {stays}", next=next)
 
 
 def _discard(executor: Executor, schema: Schema, state: KeyState) -> None:
