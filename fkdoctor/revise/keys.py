@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from fkdoctor.errors import Incomplete, Refused
 from fkdoctor.identifier import quote
+from fkdoctor.inspect.graph import partition_family
 from fkdoctor.revise.change import KeyChange
 from fkdoctor.revise.dangling import describe_dangling
 from fkdoctor.revise.definition import parse_definition
@@ -114,6 +115,8 @@ def fulfil(executor: Executor, task: Task) -> bool:
         step = next_step(state)
         if step is not Step.DONE:
             require_supported(executor, schema, state, task.change)
+            if before is schema:
+                executor.require_quiet(*_locked(schema, state))
             _refuse_flip_in_vain(executor, schema, state, step)
         executor.tell(state.label, step.value)
         if step is Step.DONE:
@@ -184,6 +187,15 @@ def _refuse_flip_in_vain(executor: Executor, schema: Schema, state: KeyState, st
             why=f"{found} The key is as it was.",
             next="Delete or repair those rows, then run the same command again.",
         )
+
+
+def _locked(schema: Schema, state: KeyState) -> tuple[TableName, ...]:
+    """Every table that a step may lock."""
+    return tuple(
+        member
+        for table in dict.fromkeys((state.referenced, state.table))
+        for member in partition_family(schema, table)
+    )
 
 
 def _find_key(schema: Schema, table: TableName, name: str) -> ForeignKey | None:
