@@ -18,6 +18,7 @@ from fkdoctor.revise.adoption import Reference, adopt_reference, release_referen
 from fkdoctor.revise.change import KeyChange, read_change
 from fkdoctor.revise.dangling import Dangling
 from fkdoctor.revise.definition import parse_definition
+from fkdoctor.revise.duplicates import drop_duplicate, restore_duplicate
 from fkdoctor.revise.executor import Executor
 from fkdoctor.revise.invocation import (
     find_table,
@@ -216,6 +217,74 @@ class ValidateForeignKey(MigrateOperation):
         return KeyChange(validated=True)
 
 
+@Operations.register_operation("drop_duplicate_key")
+@Operations.register_operation("restore_duplicate_key")
+@dataclass(kw_only=True)
+class DropDuplicateKey(MigrateOperation):
+    """A foreign key that says again what another one says."""
+
+    table: str
+    constraint: str
+    schema: str | None = None
+    definition: str | None = None
+    comment: str | None = None
+    undo: bool = False
+
+    @classmethod
+    def drop_duplicate_key(
+        cls,
+        operations: Operations,
+        table: str,
+        constraint: str,
+        *,
+        schema: str | None = None,
+        definition: str | None = None,
+        comment: str | None = None,
+    ) -> None:
+        """Drop the foreign key, if another one that is validated holds the same columns.
+
+        `definition` and `comment` are what it is now, for the way back.
+
+        Locks: ACCESS EXCLUSIVE on both tables, for milliseconds.
+        """
+        operations.invoke(
+            cls(
+                table=table,
+                constraint=constraint,
+                schema=schema,
+                definition=definition,
+                comment=comment,
+            )
+        )
+
+    @classmethod
+    def restore_duplicate_key(
+        cls,
+        operations: Operations,
+        table: str,
+        constraint: str,
+        *,
+        schema: str | None = None,
+        definition: str | None = None,
+        comment: str | None = None,
+    ) -> None:
+        """Add the key again as it was, without stopping writers: as `adopt_reference` does it."""
+        operations.invoke(
+            cls(
+                table=table,
+                constraint=constraint,
+                schema=schema,
+                definition=definition,
+                comment=comment,
+                undo=True,
+            )
+        )
+
+    def reverse(self) -> DropDuplicateKey:
+        """The operation that undoes this one."""
+        return replace(self, undo=not self.undo)
+
+
 @Operations.register_operation("adopt_reference")
 @Operations.register_operation("release_reference")
 @dataclass(kw_only=True)
@@ -367,6 +436,45 @@ class AdoptReference(MigrateOperation):
 
 def _tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
+
+
+@Operations.implementation_for(DropDuplicateKey)
+def _drop_duplicate_key(operations: Operations, operation: DropDuplicateKey) -> None:
+    known = operation.definition
+    if operation.undo and known is None:
+        raise ConfigError(
+            f"The definition of {operation.constraint} must be known to add it again.",
+            next='Add definition="FOREIGN KEY …" in the revision.',
+        )
+    was = KeyText(definition=known or "", comment=operation.comment)
+    if is_offline(operations):
+        _write_duplicate(operations, operation, was)
+        return
+
+    def work(executor: Executor) -> bool:
+        table = find_table(executor, operation.table, operation.schema)
+        if operation.undo:
+            return restore_duplicate(executor, table, operation.constraint, was)
+        return drop_duplicate(executor, table, operation.constraint)
+
+    done = "restored" if operation.undo else "dropped"
+    run_online(operations, f"{operation.constraint} {done}", work)
+
+
+def _write_duplicate(operations: Operations, operation: DropDuplicateKey, was: KeyText) -> None:
+    table = offline_table(operation.table, operation.schema)
+    if operation.undo:
+        timeout = read_patience(operations).longest
+        with operations.get_context().autocommit_block():
+            write(operations, compose_adoption(table, operation.constraint, was, timeout))
+        return
+    if operation.definition is None:
+        raise ConfigError(
+            f"With --sql the definition of {operation.constraint} must be known.",
+            next='Add definition="FOREIGN KEY …" in the revision.',
+        )
+    referenced = parse_definition(operation.definition).referenced
+    write(operations, compose_release(table, operation.constraint, referenced))
 
 
 @Operations.implementation_for(AdoptReference)
