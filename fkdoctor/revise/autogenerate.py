@@ -203,6 +203,7 @@ def _as_change(
         constraint=name,
         schema=table.schema,
         definition=key.definition if key else None,
+        comment=key.comment if key else None,
         **changed,
     )
 
@@ -352,6 +353,7 @@ def _unseen(
                     constraint=key.name,
                     schema=name.schema,
                     definition=key.definition,
+                    comment=key.comment,
                 )
 
 

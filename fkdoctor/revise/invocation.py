@@ -54,22 +54,25 @@ def read_patience(operations: Operations) -> Patience:
     return operations.get_context().opts.get("fkdoctor_patience") or Patience()
 
 
-def require_at_end(operations: Operations, statement: str) -> None:
+def require_at_end(operations: Operations, subject: str, statement: str) -> None:
     """Write the statement into the transaction that records the revision, to fail with it.
 
-    A client that goes on after an error would otherwise record what was not done.
+    A client that goes on after an error would otherwise record what was not done. Of several
+    statements about one subject the last one counts.
     """
     context = operations.get_context()
-    waiting: list[str] = context.opts.setdefault("fkdoctor_requirements", [])
+    waiting: dict[str, str] = context.opts.setdefault("fkdoctor_requirements", {})
     if not waiting:
-
-        def write_requirements(**_: object) -> None:
-            write(operations, waiting)
-            waiting.clear()
-
         before = tuple(context.on_version_apply_callbacks)
-        context.on_version_apply_callbacks = (*before, write_requirements)
-    waiting.append(statement)
+        context.on_version_apply_callbacks = (*before, lambda **_: write_requirements(operations))
+    waiting[subject] = statement
+
+
+def write_requirements(operations: Operations) -> None:
+    """Write the statements that have to hold at the end, each once."""
+    waiting: dict[str, str] = operations.get_context().opts.get("fkdoctor_requirements", {})
+    write(operations, waiting.values())
+    waiting.clear()
 
 
 def write_block(operations: Operations, statement: str) -> None:

@@ -53,6 +53,7 @@ class ChangeOnDelete(MigrateOperation):
     initially: str | None = None
     strategy: str = "shadow"
     definition: str | None = None
+    comment: str | None = None
     undo: bool = False
 
     @classmethod
@@ -71,13 +72,14 @@ class ChangeOnDelete(MigrateOperation):
         initially: str | None = None,
         strategy: str = "shadow",
         definition: str | None = None,
+        comment: str | None = None,
     ) -> None:
         """Give the foreign key this rule and keep all else of it, without stopping writers.
 
         `set_columns` are the columns that SET NULL or SET DEFAULT writes (15 and newer), [] all.
         The key is in force at every moment; what it was is remembered in its comment. A key that
-        has the rule is left as it is. `definition` is what the key is before, as
-        pg_get_constraintdef prints it with an empty search_path; only --sql needs it.
+        has the rule is left as it is. `definition` and `comment` are what the key is before, the
+        one as pg_get_constraintdef prints it with an empty search_path; only --sql needs them.
 
         Locks: SHARE ROW EXCLUSIVE, later ACCESS EXCLUSIVE on both tables, each for milliseconds;
         SHARE UPDATE EXCLUSIVE while the rows are checked. No wait for one is longer than the lock
@@ -97,6 +99,7 @@ class ChangeOnDelete(MigrateOperation):
                 initially=initially,
                 strategy=strategy,
                 definition=definition,
+                comment=comment,
             )
         )
 
@@ -116,6 +119,7 @@ class ChangeOnDelete(MigrateOperation):
         initially: str | None = None,
         strategy: str = "shadow",
         definition: str | None = None,
+        comment: str | None = None,
     ) -> None:
         """Restore the key to what its comment remembers: definition, name and comment.
 
@@ -135,6 +139,7 @@ class ChangeOnDelete(MigrateOperation):
                 initially=initially,
                 strategy=strategy,
                 definition=definition,
+                comment=comment,
                 undo=True,
             )
         )
@@ -166,6 +171,7 @@ class ValidateForeignKey(MigrateOperation):
     constraint: str
     schema: str | None = None
     definition: str | None = None
+    comment: str | None = None
     undo: bool = False
 
     @classmethod
@@ -177,16 +183,23 @@ class ValidateForeignKey(MigrateOperation):
         *,
         schema: str | None = None,
         definition: str | None = None,
+        comment: str | None = None,
     ) -> None:
         """Check the rows of a NOT VALID foreign key, beside the writers; name those that dangle.
 
-        A valid key is left as it is. `definition` as in `change_on_delete`.
+        A valid key is left as it is. `definition` and `comment` as in `change_on_delete`.
 
         Locks: SHARE UPDATE EXCLUSIVE on the table, ROW SHARE on the referenced one, while the rows
         are read: no reader and no writer waits. Of a partitioned table leaf by leaf.
         """
         operations.invoke(
-            cls(table=table, constraint=constraint, schema=schema, definition=definition)
+            cls(
+                table=table,
+                constraint=constraint,
+                schema=schema,
+                definition=definition,
+                comment=comment,
+            )
         )
 
     @classmethod
@@ -198,13 +211,21 @@ class ValidateForeignKey(MigrateOperation):
         *,
         schema: str | None = None,
         definition: str | None = None,
+        comment: str | None = None,
     ) -> None:
         """Make the key NOT VALID again if it was validated here.
 
         Locks: ACCESS EXCLUSIVE on both tables, for milliseconds; no row is read.
         """
         operations.invoke(
-            cls(table=table, constraint=constraint, schema=schema, definition=definition, undo=True)
+            cls(
+                table=table,
+                constraint=constraint,
+                schema=schema,
+                definition=definition,
+                comment=comment,
+                undo=True,
+            )
         )
 
     def reverse(self) -> ValidateForeignKey:
@@ -517,7 +538,8 @@ def _write_adoption(operations: Operations, operation: AdoptReference) -> None:
     timeout = read_patience(operations).longest
     with operations.get_context().autocommit_block():
         write(operations, compose_adoption(table, reference.name, wanted, timeout))
-    require_at_end(operations, require_key(table, reference.name, wanted))
+    label = f"{table}.{reference.name}"
+    require_at_end(operations, label, require_key(table, reference.name, wanted))
 
 
 @Operations.implementation_for(ChangeOnDelete)
@@ -578,7 +600,7 @@ def _write_change(
             "it with an empty search_path.",
         )
     table = offline_table(operation.table, operation.schema)
-    original = KeyText(definition=operation.definition, comment=None)
+    original = KeyText(definition=operation.definition, comment=operation.comment)
     changed = KeyText(
         definition=str(change.apply(parse_definition(original.definition))),
         comment=remember(original),
@@ -587,4 +609,4 @@ def _write_change(
     name, timeout = operation.constraint, read_patience(operations).longest
     with operations.get_context().autocommit_block():
         write(operations, compose_change(table, name, before, after, timeout, strategy))
-    require_at_end(operations, require_key(table, name, after))
+    require_at_end(operations, f"{table}.{name}", require_key(table, name, after))

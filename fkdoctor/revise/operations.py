@@ -239,4 +239,4 @@ def _add_soft_delete(operations: Operations, operation: AddSoftDelete) -> None:
 def _write_index(operations: Operations, index: TableName, lines: Iterable[str]) -> None:
     with operations.get_context().autocommit_block():
         write(operations, lines)
-    require_at_end(operations, require_index(index))
+    require_at_end(operations, str(index), require_index(index))
