@@ -17,6 +17,7 @@ from fkdoctor.errors import ConfigError
 
 FILE_NAME = "fkdoctor.toml"
 SEVERITIES = ("info", "warning", "error")
+ACTIONS = ("NO ACTION", "RESTRICT", "CASCADE", "SET NULL", "SET DEFAULT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,19 @@ class ReferenceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Which rule the foreign keys between some tables shall have.
+
+    `referenced` and `referencing` are tables, `schema.table` or `table`, with `*` for anything.
+    """
+
+    referenced: str = "*"
+    referencing: str = "*"
+    on_delete: str | None = None
+    on_update: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The whole file; `path` is None where there is none and all is default."""
 
@@ -73,6 +87,7 @@ class Config:
     soft_delete_column: str = "deleted_at"
     dedupe: Mapping[str, DedupeConfig] = field(default_factory=dict)
     references: tuple[ReferenceConfig, ...] = ()
+    policies: tuple[PolicyConfig, ...] = ()
 
 
 def find_config(start: Path) -> Path | None:
@@ -125,6 +140,7 @@ def _read_config(top: _Section, path: Path) -> Config:
         soft_delete_column=soft_delete.text("column") or "deleted_at",
         dedupe={name: _read_dedupe(dedupe.section(name), name) for name in dedupe.names()},
         references=tuple(_read_reference(section) for section in top.sections("reference")),
+        policies=tuple(_read_policy(section) for section in top.sections("policy")),
     )
     for section in (database, audit, soft_delete, dedupe, top):
         section.finish()
@@ -147,6 +163,23 @@ def _read_reference(section: _Section) -> ReferenceConfig:
     )
     section.finish()
     return config
+
+
+def _read_policy(section: _Section) -> PolicyConfig:
+    policy = PolicyConfig(
+        referenced=section.text("referenced") or "*",
+        referencing=section.text("referencing") or "*",
+        on_delete=section.choice("on_delete", ACTIONS, "") or None,
+        on_update=section.choice("on_update", ACTIONS, "") or None,
+    )
+    section.finish()
+    if policy.on_delete is None and policy.on_update is None:
+        raise ConfigError(
+            f"{section.path}: a [[policy]] says nothing.",
+            why=f"It is for keys from {policy.referencing} to {policy.referenced}.",
+            next='Give it on_delete = "CASCADE", or on_update.',
+        )
+    return policy
 
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h)\Z")
@@ -173,7 +206,7 @@ class _Section:
     """One table of the file, handing out its keys and in the end complaining of the rest."""
 
     def __init__(self, path: Path, name: str, values: Mapping[str, Any]) -> None:
-        self._path = path
+        self.path = path
         self._name = name
         self._values = values
         self._known: set[str] = set()
@@ -191,7 +224,7 @@ class _Section:
             value = {}
         if not isinstance(value, dict):
             raise self._wrong(key, f"a section, [{self._below(key)}]")
-        return _Section(self._path, self._below(key), value)
+        return _Section(self.path, self._below(key), value)
 
     def sections(self, key: str) -> tuple[_Section, ...]:
         """Those written [[key]], in order."""
@@ -200,13 +233,13 @@ class _Section:
             values = []
         if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
             raise self._wrong(key, f"a section for each, [[{self._below(key)}]]")
-        return tuple(_Section(self._path, self._below(key), one) for one in values)
+        return tuple(_Section(self.path, self._below(key), one) for one in values)
 
     def needed_text(self, key: str) -> str:
         value = self.text(key)
         if value is None:
             raise ConfigError(
-                f"{self._path}: a [[{self._name}]] has no {key}.",
+                f"{self.path}: a [[{self._name}]] has no {key}.",
                 why="It can't be guessed.",
                 next=f'Write, for example: {key} = "schema.table.column".',
             )
@@ -254,7 +287,7 @@ class _Section:
                 near = difflib.get_close_matches(key, self._known, n=1)
                 known = ", ".join(sorted(self._known))
                 raise ConfigError(
-                    f"{self._path}: {self._describe(key)} is not a known key.",
+                    f"{self.path}: {self._describe(key)} is not a known key.",
                     why=f"Known here: {known}." if known else "",
                     next=f"Did you mean {near[0]}?" if near else "Remove it or correct its name.",
                 )
@@ -273,7 +306,7 @@ class _Section:
         scalar = isinstance(value, str | int | float)
         shown = repr(value) if scalar else _KINDS.get(type(value), "a date or time")
         return ConfigError(
-            f"{self._path}: {self._describe(key)} has a value that does not fit.",
+            f"{self.path}: {self._describe(key)} has a value that does not fit.",
             why=f"It is {shown}.",
             next=f"Write {expected}.",
         )

@@ -1,8 +1,9 @@
 """Alembic's entry to the mlops revisions.
 
 The database is the one every command would take: `alembic -x url=…`, FKDOCTOR_URL, DATABASE_URL,
-fkdoctor.toml (another one: `-x config=…`). From Python, `fkdoctor.revise.upgrade` hands over an
-engine.
+fkdoctor.toml (another one: `-x config=…`). With `-x wait=yes` a transaction that has been open for
+long on a table is waited for, otherwise nothing is begun under it. From Python,
+`fkdoctor.revise.upgrade` hands over an engine.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ def run_revisions(connection: Connection, config: Config) -> None:
         connection=connection,
         transaction_per_migration=True,
         version_table=VERSION_TABLE,
-        fkdoctor_patience=Patience(longest=config.database.lock_timeout),
+        fkdoctor_patience=Patience(
+            longest=config.database.lock_timeout,
+            wait=context.get_x_argument(as_dictionary=True).get("wait") == "yes",
+        ),
     )
     with context.begin_transaction():
         context.run_migrations()

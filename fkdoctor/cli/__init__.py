@@ -39,6 +39,10 @@ _COMMANDS = {
         "fkdoctor.cli.rules",
         "Tell one rule, by its id or name, with an example of what it finds and of what is right.",
     ),
+    "fix": (
+        "fkdoctor.cli.fix",
+        "Turn findings, and the [[policy]] entries of fkdoctor.toml, into revisions.",
+    ),
     "impact": (
         "fkdoctor.cli.impact",
         "Tell what a DELETE would do, without doing it.",

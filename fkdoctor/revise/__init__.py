@@ -1,9 +1,10 @@
 """Alembic operations that change rules and add soft delete without stopping writers."""
 
-from fkdoctor.revise import operations as _operations  # registers op.change_on_delete and the rest
+from fkdoctor.revise import rendering as _rendering  # registers the operations and their texts
+from fkdoctor.revise.autogenerate import rewrite_directives
 from fkdoctor.revise.command import downgrade, upgrade
 from fkdoctor.revise.executor import Patience
 
-__all__ = ["Patience", "downgrade", "upgrade"]
+__all__ = ["Patience", "downgrade", "rewrite_directives", "upgrade"]
 
-del _operations
+del _rendering

@@ -54,14 +54,20 @@ def last_line(comment: str) -> str:
     return f"pg_catalog.regexp_replace({comment}, '^.*\\n', '')"
 
 
-def lock_table(table: TableName | str, mode: str) -> str:
+def lock_table(table: TableName | str, mode: str, *, partitions: bool = False) -> str:
     """Takes a lock before the statement that would, so that locks come in one order."""
-    return f"lock table only {table} in {mode} mode"
+    only = "" if partitions else "only "
+    return f"lock table {only}{table} in {mode} mode"
 
 
-def add_key(table: TableName, name: str, definition: str) -> str:
-    """Adds a foreign key: share row exclusive on both tables."""
-    return f"alter table only {table} add constraint {quote(name)} {definition}"
+def add_key(table: TableName, name: str, definition: str, *, partitions: bool = False) -> str:
+    """Adds a foreign key: share row exclusive on both tables.
+
+    To a partitioned table of which each leaf has it already: access exclusive on the referenced one
+    too.
+    """
+    only = "" if partitions else "only "
+    return f"alter table {only}{table} add constraint {quote(name)} {definition}"
 
 
 def validate_key(table: TableName, name: str) -> str:
@@ -79,10 +85,47 @@ def rename_key(table: TableName, name: str, new_name: str) -> str:
     return f"alter table only {table} rename constraint {quote(name)} to {quote(new_name)}"
 
 
+def retime_key(table: TableName, name: str, deferrable: bool, deferred: bool) -> str:
+    """Changes in place when a foreign key is checked: access exclusive on its table."""
+    timing = "deferrable" if deferrable else "not deferrable"
+    timing += " initially deferred" if deferred else ""
+    return f"alter table {table} alter constraint {quote(name)} {timing}"
+
+
 def comment_on_key(table: TableName, name: str, comment: str | None) -> str:
     """Sets the key's comment, or takes it away."""
     text = "null" if comment is None else literal(comment)
     return f"comment on constraint {quote(name)} on {table} is {text}"
+
+
+def create_copy(copy: TableName, table: TableName) -> str:
+    """Creates an empty table with the same columns, and nothing else of the table."""
+    return f"create table {copy} as select * from only {table} with no data"  # noqa: S608
+
+
+def insert_copied(table: TableName, copy: TableName, columns: Sequence[str]) -> str:
+    """Puts the rows of the copy into the table, as they were."""
+    names = quote_all(tuple(columns))
+    return (
+        f"insert into {table} ({names}) overriding system value"  # noqa: S608
+        f" select {names} from {copy}"
+    )
+
+
+def update_copied(
+    table: TableName, copy: TableName, identity: Sequence[str], columns: Sequence[str]
+) -> str:
+    """Puts the columns' values back that are in the copy, where nobody has set another since."""
+    assert identity, "every row would be changed"
+    values = ", ".join(f"{quote(name)} = kept.{quote(name)}" for name in columns)
+    same = [f"now.{quote(name)} = kept.{quote(name)}" for name in identity]
+    same += [f"now.{quote(name)} is null" for name in columns]
+    return f"update {table} as now set {values} from {copy} as kept where {' and '.join(same)}"  # noqa: S608
+
+
+def drop_table(table: TableName) -> str:
+    """Drops a table: access exclusive on it."""
+    return f"drop table {table}"
 
 
 def create_index(name: str, table: TableName, columns: Sequence[str], predicate: str | None) -> str:

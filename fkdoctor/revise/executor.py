@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic.operations import Operations
 from sqlalchemy import Connection, Row, text
@@ -25,12 +24,12 @@ from fkdoctor.errors import Blocked, ConfigError, FkdoctorError, Incomplete, Ref
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.resources import load_query
 from fkdoctor.revise.ddl import REFUSED, lock_table
-from fkdoctor.schema import Schema, TableName
+from fkdoctor.revise.watch import beside, sleep
+from fkdoctor.schema import Schema, Table, TableKind, TableName
+
+Result = TypeVar("Result")
 
 log = logging.getLogger("fkdoctor.revise")
-
-_LOOK_AGAIN = 10.0
-"""Seconds between two looks at who is in the way of a statement that waits without a limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +37,20 @@ class Patience:
     """How long a step waits for its locks, and how often it tries. Times are in milliseconds.
 
     The wait doubles from `first` to `longest`. Beyond deadlock_timeout (1 s unless changed) the
-    server also asks an autovacuum that is in the way to stop.
+    server also asks an autovacuum that is in the way to stop. Under a transaction on the tables
+    that has been open for `oldest` nothing is begun; with `wait` it is waited for, without a lock,
+    for `total` at most.
     """
 
     first: int = 200
     longest: int = 2_000
     tries: int = 30
     total: int = 300_000
+    oldest: int = 60_000
+    wait: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.first, self.longest, self.tries, self.total) <= 0:
+        if min(self.first, self.longest, self.tries, self.total, self.oldest) <= 0:
             raise ConfigError(
                 "A rule is not changed without a lock timeout.",
                 why="All of a table's readers and writers would wait behind the one that waits.",
@@ -73,9 +76,11 @@ class Executor:
     def __init__(self, connection: Connection, observer: Connection, patience: Patience) -> None:
         self._connection = connection
         self._observer = observer
-        self._pid: int = connection.execute(text("select pg_catalog.pg_backend_pid()")).scalar_one()
+        self.pid: int = connection.execute(_BACKEND).scalar_one()
+        """The backend of the migration's connection."""
         self._in_the_way = ""
         self._wait = 0
+        self._wanted: set[TableName] = set()
         self.patience = patience
         self.steps = 0
         """How many steps were committed."""
@@ -88,33 +93,90 @@ class Executor:
         """Log what is about to be done."""
         log.info("%s: %s", subject, what)
 
+    def warn(self, subject: str, what: str) -> None:
+        """Log what somebody should know of what was done."""
+        log.warning("%s: %s", subject, what)
+
     def fetch(self, query: str, values: Mapping[str, object]) -> list[Row[Any]]:
         """The rows of `sql/revise/<query>.sql`, in the transaction that is open, if any."""
         statement = text(load_query(f"revise/{query}"))
         return list(self._connection.execute(statement, values))
+
+    def look(self, query: str, values: Mapping[str, object]) -> list[Row[Any]]:
+        """The rows of `sql/revise/<query>.sql`, read beside the migration's own connection."""
+        with self._observer.begin():
+            set_local(self._observer, search_path="")
+            return list(self._observer.execute(text(load_query(f"revise/{query}")), values))
+
+    def read_partitions(self, table: TableName) -> tuple[TableName, ...]:
+        """The table and all partitions below it, as they are in the transaction that is open."""
+        rows = self.fetch("partitions", {"schema": table.schema, "table": table.name})
+        return tuple(TableName(row.schema, row.name) for row in rows)
 
     def observe(self, statement: Any) -> list[Row[Any]]:
         """The rows of a query, read beside the migration's own connection."""
         with self._observer.begin():
             return list(self._observer.execute(statement))
 
+    def change(self, statement: Any) -> Any:
+        """The one row that a statement that changes rows returns."""
+        with self._watched(self._wait / 2000):
+            return self._connection.execute(statement).one()
+
     def execute(self, statement: str) -> None:
         """Run DDL as it stands; watches who is in the way of it."""
         with self._watched(self._wait / 2000):
             self._execute(statement)
 
-    def lock(self, mode: str, *tables: TableName) -> None:
+    def lock(self, mode: str, *tables: Table) -> None:
         """Lock the tables in this order, each once; those that the role may not lock are left out.
 
-        ALTER TABLE locks them all the same, but not in this order.
+        A partitioned table is locked with its partitions, after itself. ALTER TABLE locks them all
+        the same, but not in this order.
         """
-        for table in dict.fromkeys(tables):
-            rights = self.fetch("rights", {"schema": table.schema, "table": table.name})
+        self._wanted.update(table.name for table in tables)
+        partitioned = {table.name: table.kind is TableKind.PARTITIONED for table in tables}
+        for name, partitions in partitioned.items():
+            rights = self.fetch("rights", {"schema": name.schema, "table": name.name})
             if rights and rights[0].may_lock:
-                self.execute(lock_table(table, mode))
+                self.execute(lock_table(name, mode, partitions=partitions))
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Do the work in a transaction of its own, again while a lock is not to be had.
+    def require_quiet(self, *tables: TableName) -> None:
+        """Return when no transaction has been open for long on one of the tables.
+
+        Raises Blocked, with names, where one is and `Patience.wait` does not say to wait for it.
+        """
+        deadline = time.monotonic() + self.patience.total / 1000
+        said = ""
+        while named := self._name_open(tables, self.patience.oldest / 1000):
+            if not self.patience.wait or time.monotonic() > deadline:
+                raise Blocked(
+                    "A transaction has been open for long on the tables to change.",
+                    why=f"Everybody else would wait behind the wait for it: {named}.",
+                    next="End it (select pg_terminate_backend(pid)), or wait for it: "
+                    "Patience(wait=True), with `alembic -x wait=yes`.",
+                )
+            if named != said:
+                log.info("waiting, without a lock, for %s", named)
+                said = named
+            sleep(self._connection, 0.5)
+
+    def _name_holders(self) -> str:
+        """Who has the tables, where the wait was over before anybody looked."""
+        return self._name_open(tuple(self._wanted), 0)
+
+    def _name_open(self, tables: tuple[TableName, ...], seconds: float) -> str:
+        """The sessions of which a transaction that is older holds locks on the tables."""
+        values = {
+            "schemas": [table.schema for table in tables],
+            "tables": [table.name for table in tables],
+            "seconds": seconds,
+            "ours": [self.pid],
+        }
+        return "; ".join(_name_session(row) for row in self.look("old_transactions", values))
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """What the work returned; in a transaction of its own, again while a lock is not to be had.
 
         `work` must be safe to repeat; what it did is rolled back. Raises Blocked in the end.
         """
@@ -123,13 +185,14 @@ class Executor:
         while True:
             self._wait = self.patience.lock_timeout(attempt)
             self._in_the_way = ""
+            self._wanted.clear()
             try:
                 with self._transaction():
-                    work()
+                    result = work()
             except DBAPIError as error:
                 if sqlstate(error) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
                     raise
-                held_by = self._in_the_way or "a session that has gone"
+                held_by = self._in_the_way or self._name_holders() or "a session that has gone"
                 pause = self.patience.pause(attempt)
                 if attempt == self.patience.tries or time.monotonic() + pause > deadline:
                     raise Blocked(
@@ -145,11 +208,11 @@ class Executor:
                     self.patience.tries,
                     held_by,
                 )
-                time.sleep(pause)
+                sleep(self._connection, pause)
                 attempt += 1
             else:
                 self.steps += 1
-                return
+                return result
 
     def run_concurrently(self, statement: str) -> None:
         """Run a statement that cannot be in a transaction: CREATE INDEX or REINDEX CONCURRENTLY.
@@ -218,32 +281,24 @@ class Executor:
     @contextmanager
     def _watched(self, first: float, *, tell: bool = False) -> Iterator[None]:
         """While the statement inside runs, look (after `first` seconds) at who is in its way."""
-        done = threading.Event()
 
-        def look() -> None:
-            wait = first
-            while not done.wait(wait):
-                wait = _LOOK_AGAIN
-                try:
-                    with self._observer.begin():
-                        found = self._observer.execute(
-                            text(load_query("revise/blockers")), {"pid": self._pid}
-                        ).all()
-                except DBAPIError as error:
-                    self._in_the_way = f"unknown ({str(error.orig).splitlines()[0]})"
-                    return
-                named = "; ".join(_name_session(row) for row in found)
-                if tell and named and named != self._in_the_way:
-                    log.info("waiting for %s", named)
-                self._in_the_way = named or self._in_the_way
+        def look() -> bool:
+            try:
+                found = self.look("blockers", {"pid": self.pid})
+            except DBAPIError as error:
+                self._in_the_way = f"unknown ({str(error.orig).splitlines()[0]})"
+                return False
+            named = "; ".join(_name_session(row) for row in found)
+            if tell and named and named != self._in_the_way:
+                log.info("waiting for %s", named)
+            self._in_the_way = named or self._in_the_way
+            return True
 
-        watcher = threading.Thread(target=look, name="fkdoctor watcher", daemon=True)
-        watcher.start()
-        try:
+        with beside(self._connection, look, first):
             yield
-        finally:
-            done.set()
-            watcher.join()
+
+
+_BACKEND = text("select pg_catalog.pg_backend_pid()")
 
 
 def _name_session(row: Row[Any]) -> str:
@@ -277,6 +332,7 @@ def open_executor(operations: Operations) -> Iterator[Executor]:
     try:
         with context.autocommit_block(), connection.engine.connect() as observer:
             executor = Executor(connection, observer, patience)
+            _refuse_pooler(executor.pid, observer)
             yield executor
     except PendingRollbackError as error:
         # The connection broke: this is Alembic failing to tidy up after the first error.
@@ -289,19 +345,42 @@ def open_executor(operations: Operations) -> Iterator[Executor]:
         raise Incomplete(problem.what, why=problem.why, next=problem.next) from problem
 
 
+def _refuse_pooler(pid: int, observer: Connection) -> None:
+    """Raises ConfigError when two open connections are one backend: a pooler hands it around."""
+    with observer.begin():
+        shared = observer.execute(_BACKEND).scalar_one() == pid
+    if shared:
+        raise ConfigError(
+            "The database is reached through a pooler that hands out transactions.",
+            why="Timeouts would be set for other sessions, and who is in the way could not be "
+            "told: two connections are one backend.",
+            next="Connect to the server itself, or to a pool in session mode.",
+        )
+
+
 def _explain(error: DBAPIError, *, changed: bool) -> FkdoctorError:
     if error.connection_invalidated:
         return _connection_lost(error)
-    diagnosis = getattr(error.orig, "diag", None)
-    what = getattr(diagnosis, "message_primary", None) or str(error.orig).splitlines()[0]
-    why = " ".join((getattr(diagnosis, "message_detail", None) or "").split())
+    what, why, hint = _read_parts(error)
     if sqlstate(error) == REFUSED:
-        return Refused(what, why=why, next=getattr(diagnosis, "message_hint", None) or "")
+        return Refused(what, why=why, next=hint)
     # PostgreSQL's own hint may be DROP … CASCADE.
     next = "Settle that, then run the same command again"
     if changed:
         return Incomplete(f"PostgreSQL: {what}.", why=why, next=f"{next}: it goes on from there.")
     return Refused(f"PostgreSQL: {what}.", why=why, next=f"{next}. Nothing was changed.")
+
+
+def _read_parts(error: DBAPIError) -> tuple[str, str, str]:
+    """The server's message, detail and hint, each on one line."""
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is not None:
+        parts = [getattr(diagnosis, f"message_{name}") for name in ("primary", "detail", "hint")]
+    else:  # asyncpg, behind SQLAlchemy's own error
+        cause = getattr(error.orig, "__cause__", None)
+        parts = [getattr(cause, name, None) for name in ("message", "detail", "hint")]
+    what, why, hint = (" ".join((part or "").split()) for part in parts)
+    return what or str(error.orig).splitlines()[0], why, hint
 
 
 def _connection_lost(error: BaseException) -> Incomplete:

@@ -146,6 +146,8 @@ def ensure_index(executor: Executor, wish: IndexWish) -> bool:
         if step is Step.DONE:
             return executor.steps > 0
         require_alterable(executor, schema, wish.table)
+        if not executor.steps:
+            executor.require_quiet(wish.table)
         try:
             _take_step(executor, wish, step, index)
         except DBAPIError as error:

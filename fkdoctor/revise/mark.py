@@ -13,6 +13,9 @@ from dataclasses import dataclass
 CREATED = "[fkdoctor created this]"
 """Marks a schema, table, column or index that was not there before."""
 
+PENDING = "[fkdoctor has yet to validate this]"
+"""Ends the comment of a key that is in its place, of which the rows are still to be checked."""
+
 _WAS = re.compile(r"\[fkdoctor was: (.*)\]")
 
 
@@ -43,6 +46,19 @@ def recall(comment: str | None) -> KeyText | None:
     if found is None:
         return None
     return KeyText(definition=_as_written(found[1]), comment=above)
+
+
+def pend(comment: str | None) -> str:
+    """The comment with the mark that the key's rows are still to be checked."""
+    return _add_line(comment, PENDING)
+
+
+def settle(comment: str | None) -> tuple[bool, str | None]:
+    """Whether the comment has that mark, and the comment without it."""
+    if comment is None:
+        return False, None
+    above, line = _split_last_line(comment)
+    return (True, above) if line == PENDING else (False, comment)
 
 
 def describe_shadow(name: str, final: KeyText) -> str:

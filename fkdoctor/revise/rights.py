@@ -8,19 +8,44 @@ from fkdoctor.revise.executor import Executor
 from fkdoctor.schema import Schema, Table, TableKind, TableName
 
 
-def require_alterable(executor: Executor, schema: Schema, name: TableName) -> Table:
-    """The table, if it is a plain one and the session may alter it.
+def require_alterable(
+    executor: Executor, schema: Schema, name: TableName, *, partitioned: bool = False
+) -> Table:
+    """The table, if the session may alter it; with `partitioned` it may have partitions.
 
     Raises UnknownName for a name that is not there or a view, Refused for the rest.
     """
     table = schema.table(name)
-    if table.kind is not TableKind.TABLE:
-        kind = "a partitioned table" if table.kind is TableKind.PARTITIONED else "a foreign table"
+    if table.kind is TableKind.FOREIGN:
         raise Refused(
-            f"{name} is {kind}.",
-            why="This edition of fkdoctor changes plain tables only.",
+            f"{name} is a foreign table.",
+            why="A key or an index of it would be on another server.",
+            next="Make the change there.",
+        )
+    if table.kind is TableKind.PARTITIONED and not partitioned:
+        raise Refused(
+            f"{name} is a partitioned table.",
+            why="This operation knows plain tables only.",
             next="Make the change by hand, partition by partition.",
         )
+    for each in (table, *_below(schema, name)):
+        _require_right(executor, schema, each.name)
+    return table
+
+
+def _below(schema: Schema, name: TableName) -> tuple[Table, ...]:
+    partitions = schema.partitions(name)
+    foreign = [table.name for table in partitions if table.kind is TableKind.FOREIGN]
+    if foreign:
+        raise Refused(
+            f"{name} has a partition that is a foreign table.",
+            why=f"PostgreSQL knows no key and no index on {foreign[0]}.",
+            next="Detach it first.",
+        )
+    return tuple(found for table in partitions for found in (table, *_below(schema, table.name)))
+
+
+def _require_right(executor: Executor, schema: Schema, name: TableName) -> None:
     rights = executor.fetch("rights", {"schema": name.schema, "table": name.name})[0]
     if rights.standby or rights.read_only:
         raise Refused(
@@ -36,7 +61,6 @@ def require_alterable(executor: Executor, schema: Schema, name: TableName) -> Ta
             why=f"It belongs to {quote(rights.owner)}.",
             next=f"Connect as {quote(rights.owner)}, or as a member of that role.",
         )
-    return table
 
 
 def require_referenceable(executor: Executor, name: TableName) -> None:

@@ -44,6 +44,8 @@ def add_soft_delete(executor: Executor, table: TableName, column: str) -> bool:
         )
     what = "it is there" if before.has_column(column) else f"add it, {COLUMN_TYPE}, empty"
     executor.tell(f"{table}.{quote(column)}", what)
+    if not before.has_column(column):
+        executor.require_quiet(table)
     executor.run(lambda: executor.execute(compose_column(table, column)))
     added = not before.has_column(column)
     return ensure_index(executor, _wish_index(table, column)) or added
@@ -111,6 +113,7 @@ def drop_soft_delete(executor: Executor, table: TableName, column: str) -> bool:
     schema = executor.read_schema()
     before = require_alterable(executor, schema, table)
     executor.tell(f"{table}.{quote(column)}", "drop what was created here")
+    executor.require_quiet(table)
     executor.run(lambda: executor.execute(compose_removal(table, column)))
     after = executor.read_schema().table(table)
     return (before.columns, before.indexes) != (after.columns, after.indexes)

@@ -54,6 +54,14 @@ def find_dangling(
     return query.order_by(*identity) if ordered else query
 
 
+def lock_dangling(schema: Schema, key: ForeignKey, columns: Sequence[str], limit: int) -> Query:
+    """Up to `limit` such rows, locked: these columns, and where the row is (ctid)."""
+    rows, dangling = _dangling(schema, key, percent=None, more=(*columns, "ctid"))
+    values = [rows.c[name] for name in (*columns, "ctid")]
+    query = _select(schema, key, rows, values).where(*dangling).limit(limit)
+    return query.with_for_update(of=rows)
+
+
 def count_half_null(schema: Schema, key: ForeignKey) -> Query:
     """How many rows have NULL in some of the key's columns and a value in others."""
     rows = _referencing(schema, key, percent=None)
@@ -120,14 +128,14 @@ def identity_columns(schema: Schema, reference: Reference) -> tuple[str, ...]:
 
 
 def _dangling(
-    schema: Schema, reference: Reference, percent: float | None
+    schema: Schema, reference: Reference, percent: float | None, more: Sequence[str] = ()
 ) -> tuple[NamedFromClause, tuple[ColumnElement[bool], ColumnElement[bool]]]:
     """The referencing rows, whether one references something, and whether that is not there.
 
     With MATCH SIMPLE a row with a NULL in the reference references nothing, with MATCH FULL only
     one with NULL in all (ri_triggers.c, RI_Initial_Check).
     """
-    rows = _referencing(schema, reference, percent)
+    rows = _referencing(schema, reference, percent, more)
     if isinstance(reference, LogicalReference):
         target = make_table(reference.referenced, [reference.referenced_column]).alias("referenced")
         pointer = _pointer(reference, rows)

@@ -33,6 +33,7 @@ EMPTY = {
     "catalog/subscriptions",
     "impact/written_rows",
     "revise/blockers",
+    "revise/old_transactions",
 }
 
 # Something for each query of the catalog, beside the mlops tables and the ledger.

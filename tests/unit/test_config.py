@@ -16,6 +16,7 @@ from fkdoctor.config import (
     Config,
     DatabaseConfig,
     DedupeConfig,
+    PolicyConfig,
     ReferenceConfig,
     find_config,
     load_config,
@@ -61,6 +62,15 @@ def test_every_key_is_read(write: Write) -> None:
         [soft_delete]
         column = "removed_at"
 
+        [[policy]]
+        referencing = "audit_*"
+        on_delete = "NO ACTION"
+
+        [[policy]]
+        referenced = "mlops.Job Postings"
+        on_delete = "CASCADE"
+        on_update = "RESTRICT"
+
         [dedupe.cover_letter_samples]
         match = ["url:url", "(lower(title))"]
         survivor = ["newest:updated_at"]
@@ -105,6 +115,12 @@ def test_every_key_is_read(write: Write) -> None:
             ),
             ReferenceConfig(source="batches.job_ids[]", target="jobs.id"),
         ),
+        policies=(
+            PolicyConfig(referencing="audit_*", on_delete="NO ACTION"),
+            PolicyConfig(
+                referenced="mlops.Job Postings", on_delete="CASCADE", on_update="RESTRICT"
+            ),
+        ),
     )
 
 
@@ -113,7 +129,7 @@ def test_the_reference_page_tells_of_every_key(write: Write) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     assert load_config(write(example)).audit.fail_on == "warning"
     sections = re.findall(r"^### `\[([^`]+?)\]`\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
-    assert len(sections) == 5
+    assert len(sections) == 6
     for section, text in sections:
         told = sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
         filled = 'from = "a.b.c"\nto = "d.e.f"\n' if section == "[reference]" else ""
@@ -141,6 +157,7 @@ def test_no_file_and_an_empty_file_mean_every_default(write: Write) -> None:
         ("[soft_delete]\ncolum = 'x'", "[soft_delete] colum", "Did you mean column?"),
         ("[dedupe.t]\nmatches = ['url']", "[dedupe.t] matches", "Did you mean match?"),
         ("[dedupe.t]\nq = 1", "[dedupe.t] q", "Remove it or correct its name."),
+        ("[[policy]]\nondelete = 'CASCADE'", "[policy] ondelete", "Did you mean on_delete?"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(
@@ -158,6 +175,14 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
         ("database = 1", ("database has", "It is 1.", "Write a section, [database].")),
         ("dedupe.t = 'url'", ("[dedupe] t has", "It is 'url'.", "Write a section, [dedupe.t].")),
         ("reference.to = 'b'", ("[reference]", "It is a section.", "Write a section for each")),
+        (
+            "policy = 1",
+            ("policy has", "It is 1.", "Write a section for each"),
+        ),
+        (
+            "[[policy]]\non_delete = 'VANISH'",
+            ("[policy] on_delete has", "It is 'VANISH'.", 'Write one of "NO ACTION"'),
+        ),
         ("[database]\nurl_env = 5", ("[database] url_env", "It is 5.", "Write text in quotes.")),
         ("[database]\nurl = ''", ("[database] url has", "It is ''.", "Write text in quotes.")),
         (
@@ -320,3 +345,9 @@ def test_a_reference_without_its_end_is_refused(write: Write) -> None:
     what, _, to_type = _refusal(write("[[reference]]\nfrom = 'a.b'")).splitlines()
     assert what == "FILE: a [[reference]] has no to."
     assert 'to = "schema.table.column"' in to_type
+
+
+def test_a_policy_that_says_nothing_is_refused(write: Write) -> None:
+    told = _refusal(write("[[policy]]\nreferenced = 'jobs'"))
+    assert told.splitlines()[0] == "FILE: a [[policy]] says nothing."
+    assert "to jobs" in told

@@ -6,7 +6,6 @@ import pytest
 
 from fkdoctor.errors import Refused
 from fkdoctor.revise.definition import parse_definition
-from fkdoctor.schema import ReferentialAction
 
 SIMPLE = "FOREIGN KEY (a) REFERENCES s.t(id)"
 
@@ -26,27 +25,6 @@ SIMPLE = "FOREIGN KEY (a) REFERENCES s.t(id)"
 )
 def test_a_definition_comes_out_as_it_went_in(text: str) -> None:
     assert str(parse_definition(text)) == text
-
-
-@pytest.mark.parametrize(
-    ("before", "action", "after"),
-    [
-        (SIMPLE, ReferentialAction.CASCADE, f"{SIMPLE} ON DELETE CASCADE"),
-        (f"{SIMPLE} ON DELETE CASCADE", ReferentialAction.NO_ACTION, SIMPLE),
-        (
-            f"{SIMPLE} MATCH FULL ON UPDATE CASCADE ON DELETE SET NULL (a) DEFERRABLE NOT VALID",
-            ReferentialAction.RESTRICT,
-            f"{SIMPLE} MATCH FULL ON UPDATE CASCADE ON DELETE RESTRICT DEFERRABLE NOT VALID",
-        ),
-        (
-            'FOREIGN KEY (" ON DELETE CASCADE") REFERENCES t(id)',
-            ReferentialAction.SET_NULL,
-            'FOREIGN KEY (" ON DELETE CASCADE") REFERENCES t(id) ON DELETE SET NULL',
-        ),
-    ],
-)
-def test_only_the_rule_changes(before: str, action: ReferentialAction, after: str) -> None:
-    assert str(parse_definition(before).with_rule(action)) == after
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fkdoctor.errors import Blocked, ConfigError
 from fkdoctor.revise.executor import Patience
 from fkdoctor.revise.mark import KeyText, describe_shadow
-from fkdoctor.revise.swap import Pair, Step, name_shadow, next_step
+from fkdoctor.revise.state import KeyState, Shadow, Step, Strategy, name_shadow, next_step
 from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
 
 TABLE = TableName("s", "recommendation")
@@ -34,25 +34,71 @@ def _shadow(key: ForeignKey, definition: str, purpose: KeyText = WANTED) -> Fore
 
 
 def _step(
-    original: ForeignKey | None, shadow: ForeignKey | None, final: KeyText | None = WANTED
+    original: ForeignKey | None,
+    *shadows: ForeignKey | None,
+    final: KeyText | None = WANTED,
+    strategy: Strategy = Strategy.SHADOW,
 ) -> Step:
-    return next_step(Pair(table=TABLE, name="k", original=original, shadow=shadow, final=final))
+    places = tuple(Shadow(table=TABLE, key=shadow) for shadow in shadows)
+    return next_step(
+        KeyState(
+            table=TABLE,
+            name="k",
+            referenced=TableName("s", "letter"),
+            partitioned=len(places) > 1,
+            original=original,
+            shadows=places,
+            final=final,
+            strategy=strategy,
+        )
+    )
 
 
 def test_the_way_leads_over_a_validated_shadow(key: ForeignKey) -> None:
     assert _step(key, None) is Step.ADD
     assert _step(key, _shadow(key, f"{NEW} NOT VALID")) is Step.VALIDATE
     assert _step(key, _shadow(key, NEW)) is Step.SWAP
-    assert _step(replace(key, definition=NEW), None, None) is Step.DONE
+    assert _step(replace(key, definition=NEW), None, final=None) is Step.DONE
 
 
-def test_a_key_that_is_to_stay_not_valid_is_not_validated(key: ForeignKey) -> None:
+def test_of_a_partitioned_table_each_leaf_needs_a_validated_shadow(key: ForeignKey) -> None:
+    ready, unready = _shadow(key, NEW), _shadow(key, f"{NEW} NOT VALID")
+    assert _step(key, ready, None) is Step.ADD
+    assert _step(key, ready, unready) is Step.VALIDATE
+    assert _step(key, ready, ready) is Step.SWAP
+
+
+def test_a_key_that_is_to_stay_not_valid_needs_no_shadow(key: ForeignKey) -> None:
+    original = replace(key, definition=f"{OLD} NOT VALID")
     wanted = KeyText(definition=f"{NEW} NOT VALID", comment=None)
-    assert _step(key, _shadow(key, f"{NEW} NOT VALID", wanted), wanted) is Step.SWAP
+    assert _step(original, None, final=wanted) is Step.REPLACE
+
+
+def test_a_flip_puts_the_key_in_its_place_and_then_checks_it(key: ForeignKey) -> None:
+    assert _step(key, None, strategy=Strategy.FLIP) is Step.REPLACE
+    flipped = replace(key, definition=f"{NEW} NOT VALID")
+    assert _step(flipped, None, strategy=Strategy.FLIP) is Step.CHECK
+
+
+def test_only_the_rows_are_still_to_be_checked(key: ForeignKey) -> None:
+    wanted = KeyText(definition=OLD, comment=None)
+    assert _step(replace(key, definition=f"{OLD} NOT VALID"), None, final=wanted) is Step.CHECK
+
+
+def test_when_a_key_is_checked_is_changed_in_place(key: ForeignKey) -> None:
+    for ending in ("", " NOT VALID"):
+        original = replace(key, definition=OLD + ending)
+        wanted = KeyText(definition=f"{OLD} DEFERRABLE INITIALLY DEFERRED{ending}", comment=None)
+        assert _step(original, None, final=wanted) is Step.RETIME
+
+
+def test_a_shadow_that_is_no_longer_needed_goes_first(key: ForeignKey) -> None:
+    wanted = KeyText(definition=f"{OLD} DEFERRABLE", comment=None)
+    assert _step(key, _shadow(key, NEW), final=wanted) is Step.DISCARD
 
 
 def test_a_shadow_nobody_needs_any_more_is_dropped(key: ForeignKey) -> None:
-    assert _step(key, _shadow(key, NEW), None) is Step.DISCARD
+    assert _step(key, _shadow(key, NEW), final=None) is Step.DISCARD
 
 
 def test_a_shadow_made_for_something_else_is_dropped(key: ForeignKey) -> None:
@@ -61,8 +107,8 @@ def test_a_shadow_made_for_something_else_is_dropped(key: ForeignKey) -> None:
 
 
 def test_a_shadow_takes_the_place_of_a_key_that_somebody_dropped(key: ForeignKey) -> None:
-    assert _step(None, _shadow(key, f"{NEW} NOT VALID"), None) is Step.VALIDATE
-    assert _step(None, _shadow(key, NEW), None) is Step.ADOPT
+    assert _step(None, _shadow(key, f"{NEW} NOT VALID")) is Step.VALIDATE
+    assert _step(None, _shadow(key, NEW)) is Step.ADOPT
 
 
 @pytest.mark.parametrize("comment", [None, "Somebody's key."])

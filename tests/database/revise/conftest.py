@@ -60,6 +60,12 @@ def operate_at() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def engine_of() -> Callable[[str], Engine]:
+    """Called with a URL: an engine for it."""
+    return engine_at
+
+
+@pytest.fixture(scope="session")
 def dump_at(pg_dump: Path) -> Callable[[str], str]:
     """Called with a URL: the database's structure as pg_dump writes it."""
 

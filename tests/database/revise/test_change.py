@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from alembic.operations import Operations
 
+from fkdoctor.errors import Refused
 from fkdoctor.identifier import quote
 from fkdoctor.schema import ReferentialAction, Schema, TableName
 
@@ -238,3 +239,182 @@ def test_each_step_is_told(
     told = [record.getMessage() for record in caplog.records]
     assert [line.split(": ")[1].split()[0] for line in told] == ["add", "validate", "put", "as"]
     assert all(line.startswith("public.recommendation.k: ") for line in told)
+
+
+OTHER_CHANGES = {
+    "on update": ("plain", {"on_update": "CASCADE"}, "ON UPDATE CASCADE"),
+    "both": (
+        "restrict",
+        {"on_delete": "CASCADE", "on_update": "SET NULL"},
+        "ON UPDATE SET NULL ON",
+    ),
+    "match": ("other order", {"match": "FULL"}, "MATCH FULL"),
+    "no match": ("composite", {"match": "SIMPLE"}, "letter(tenant, id)"),
+    "deferred": ("not valid", {"initially": "DEFERRED"}, "DEFERRABLE INITIALLY DEFERRED NOT VALID"),
+    "not deferred": ("deferred", {"deferrable": False}, "ON DELETE SET DEFAULT"),
+}
+
+
+@pytest.mark.parametrize("strategy", ["shadow", "flip"])
+@pytest.mark.parametrize("case", OTHER_CHANGES)
+def test_every_part_of_a_key_is_changed_and_restored(
+    execute: Execute,
+    operate: Callable[..., None],
+    dump: Callable[[], str],
+    case: str,
+    strategy: str,
+) -> None:
+    original, asked, wanted = OTHER_CHANGES[case]
+    execute(f"{TABLES} alter table recommendation add constraint k {ORIGINALS[original]}")
+    before, validated = dump(), _definition(execute)[2]
+    asked = {"on_delete": None, **asked, "strategy": strategy}
+    operate(lambda op: op.change_on_delete("recommendation", "k", **asked))
+    definition, comment, still_validated = _definition(execute)
+    assert wanted in str(definition)
+    assert str(comment).startswith("[fkdoctor was: ")
+    assert still_validated == validated
+    once = dump()
+    operate(lambda op: op.change_on_delete("recommendation", "k", **asked))
+    assert dump() == once
+    operate(lambda op: op.restore_on_delete("recommendation", "k", **asked))
+    assert dump() == before
+
+
+def test_only_some_columns_are_set_null(
+    execute: Execute, operate: Callable[..., None], dump: Callable[[], str], major: int
+) -> None:
+    execute(f"{TABLES} alter table recommendation add constraint k {ORIGINALS['other order']}")
+    before = dump()
+
+    def use(op: Operations) -> None:
+        op.change_on_delete("recommendation", "k", "SET NULL", set_columns=["letter_id"])
+
+    if major < 15:
+        with pytest.raises(Refused, match="only some of its columns"):
+            operate(use)
+        assert dump() == before
+        return
+    operate(use)
+    execute("delete from letter where id = 3")
+    assert execute("select letter_id, tenant from recommendation where id = 3") == [(None, 1)]
+    operate(lambda op: op.change_on_delete("recommendation", "k", "SET NULL", set_columns=[]))
+    execute("delete from letter where id = 4")
+    assert execute("select letter_id, tenant from recommendation where id = 4") == [(None, None)]
+    for columns in ([], ["letter_id"]):
+        operate(
+            lambda op, columns=columns: op.restore_on_delete(
+                "recommendation", "k", "SET NULL", set_columns=columns
+            )
+        )
+    assert dump() == before
+
+
+def test_a_flip_reads_the_rows_before_it_begins(
+    execute: Execute, operate: Callable[..., None], dump: Callable[[], str], superuser: None
+) -> None:
+    execute(f"{TABLES} alter table recommendation add constraint k {ORIGINALS['plain']}")
+    execute("set session_replication_role = replica; delete from letter where id = 5")
+    before = dump(), execute("select oid from pg_constraint where conname = 'k'")
+    with pytest.raises(Refused, match="rows reference what is not in") as caught:
+        operate(lambda op: op.change_on_delete("recommendation", "k", "CASCADE", strategy="flip"))
+    assert "(id → letter_id): 5 → 5." in caught.value.why
+    assert (dump(), execute("select oid from pg_constraint where conname = 'k'")) == before
+
+
+VALIDATED = "foreign key (letter_id) references letter on update cascade"
+
+
+def test_a_key_is_validated_and_not_valid_again(
+    execute: Execute, operate: Callable[..., None], dump: Callable[[], str]
+) -> None:
+    execute(f"{TABLES} alter table recommendation add constraint k {VALIDATED} not valid")
+    before = dump()
+    operate(lambda op: op.validate_foreign_key("recommendation", "k"))
+    assert _definition(execute)[2] is True
+    once = dump()
+    operate(lambda op: op.validate_foreign_key("recommendation", "k"))
+    assert dump() == once
+    operate(lambda op: op.unvalidate_foreign_key("recommendation", "k"))
+    assert dump() == before
+
+
+def test_a_key_that_was_valid_is_left_valid(
+    execute: Execute, operate: Callable[..., None], dump: Callable[[], str]
+) -> None:
+    execute(f"{TABLES} alter table recommendation add constraint k {VALIDATED}")
+    operate(_cascade)
+    before = dump()
+    operate(lambda op: op.validate_foreign_key("recommendation", "k"))
+    operate(lambda op: op.unvalidate_foreign_key("recommendation", "k"))
+    assert dump() == before
+
+
+def test_rows_that_dangle_are_named_and_the_key_stays_not_valid(
+    execute: Execute, operate: Callable[..., None], dump: Callable[[], str]
+) -> None:
+    execute(f"{TABLES} insert into recommendation values (21, 99), (22, 98)")
+    execute(f"alter table recommendation add constraint k {VALIDATED} not valid")
+    before = dump()
+    with pytest.raises(Refused, match="rows reference what is not in") as caught:
+        operate(lambda op: op.validate_foreign_key("recommendation", "k"))
+    assert "(id → letter_id): 21 → 99, 22 → 98." in caught.value.why
+    assert dump() == before
+
+
+PAIRS = {
+    # The rule that is given, the sibling's, and whether a DELETE now ends otherwise.
+    "a block that now comes first": ("CASCADE", "restrict", True),
+    "a block that now comes last": ("RESTRICT", "cascade", True),
+    "a block that waits for the end": ("CASCADE", "no action deferrable initially deferred", False),
+    "the same action twice": ("CASCADE", "cascade", False),
+    "an action on other columns": ("CASCADE", "set null", False),
+    "a block on other columns": ("SET NULL", "restrict", False),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_it_is_said_when_another_order_of_keys_changes_what_a_delete_does(
+    execute: Execute,
+    operate: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    pair: str,
+) -> None:
+    rule, sibling, matters = PAIRS[pair]
+    execute(
+        f"""create table letter (id int primary key);
+        create table recommendation (id int primary key, letter_id int
+            constraint k references letter on update cascade,
+            other_id int constraint sibling references letter on delete {sibling});
+        insert into letter values (1); insert into recommendation values (1, 1, 1)"""
+    )
+    with caplog.at_level(logging.WARNING, "fkdoctor.revise"):
+        operate(lambda op: op.change_on_delete("recommendation", "k", rule))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == matters
+    outcome = _try_to_delete(execute)
+    # The oracle: the same keys, made in the other order.
+    execute("alter table recommendation rename constraint k to old")
+    execute(
+        f"""alter table recommendation drop constraint sibling, add constraint sibling
+        foreign key (other_id) references letter on delete {sibling}"""
+    )
+    assert (_try_to_delete(execute) != outcome) == matters
+    assert all("public.recommendation.sibling" in line for line in said)
+
+
+def _try_to_delete(execute: Execute) -> object:
+    """What a DELETE would do, undone."""
+    execute("create table if not exists outcome (said text)")
+    execute(
+        """do $$ declare found text; begin
+            begin
+                delete from letter;
+                select string_agg(recommendation::text, '') into found from recommendation;
+                raise exception using errcode = 'ZZ001', message = coalesce(found, 'gone');
+            exception when sqlstate 'ZZ001' then found := sqlerrm;
+                when foreign_key_violation or restrict_violation then found := 'blocked';
+            end;
+            insert into outcome values (found);
+        end $$"""
+    )
+    return execute("delete from outcome returning said")

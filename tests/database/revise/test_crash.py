@@ -87,36 +87,66 @@ class Cutter:
                 pass
 
 
-@pytest.fixture(scope="session")
-def found(make_template: Callable[..., str]) -> str:
-    """A template with a key as it was found."""
-    return make_template(lambda url: _run(url, TABLES))
+PARTITIONED = """
+    create table letter (id int primary key);
+    create table recommendation (id int, letter_id int
+        constraint k references letter deferrable) partition by range (id);
+    create table part_1 partition of recommendation for values from (0) to (5);
+    create table part_2 partition of recommendation for values from (5) to (50)
+        partition by range (id);
+    create table part_2a partition of part_2 for values from (5) to (50);
+    comment on constraint k on recommendation is 'Ours.';
+    comment on constraint k on part_2a is 'A copy.';
+    insert into letter select generate_series(1, 9);
+    insert into recommendation select n, n from generate_series(1, 9) as n;
+"""
 
 
-@pytest.fixture(scope="session")
-def changed(make_template: Callable[..., str], operate_at: OperateAt) -> str:
-    """A template in which everything is changed."""
+def _there_with_partitions(op: Operations) -> None:
+    op.change_on_delete("recommendation", "k", "CASCADE", schema="public")
 
-    def load(url: str) -> None:
-        _run(url, TABLES)
-        operate_at(url, _there)
 
-    return make_template(load)
+def _back_with_partitions(op: Operations) -> None:
+    op.restore_on_delete("recommendation", "k", "CASCADE", schema="public")
+
+
+def _there_by_a_flip(op: Operations) -> None:
+    op.change_on_delete("recommendation", "k", "CASCADE", strategy="flip", on_update="SET NULL")
+
+
+def _back_by_a_flip(op: Operations) -> None:
+    op.restore_on_delete("recommendation", "k", "CASCADE", strategy="flip", on_update="SET NULL")
+
+
+CASES = {
+    "a table": (TABLES, _there, _back, 10),
+    "a partitioned table": (PARTITIONED, _there_with_partitions, _back_with_partitions, 10),
+    "a flip": (TABLES, _there_by_a_flip, _back_by_a_flip, 4),
+}
 
 
 def _engine(url: str) -> Engine:
     return open_engine(resolve_target(url, Config(), {}))
 
 
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("direction", ["there", "back"])
 def test_a_run_that_was_cut_off_anywhere_is_finished_by_the_next(
+    make_template: Callable[..., str],
     make_database: Callable[..., str],
-    found: str,
-    changed: str,
+    operate_at: OperateAt,
     operate_on_engine: Callable[..., None],
+    case: str,
     direction: str,
 ) -> None:
-    use, start, end = (_there, found, changed) if direction == "there" else (_back, changed, found)
+    tables, there, back, turns = CASES[case]
+
+    def change(url: str) -> None:
+        _run(url, tables)
+        operate_at(url, there)
+
+    found, changed = make_template(lambda url: _run(url, tables)), make_template(change)
+    use, start, end = (there, found, changed) if direction == "there" else (back, changed, found)
     wanted = _run(make_database(end), STATE)
     number = 0
     while True:
@@ -131,4 +161,4 @@ def test_a_run_that_was_cut_off_anywhere_is_finished_by_the_next(
         operate_on_engine(_engine(url), use)
         assert _run(url, STATE) == wanted, f"cut at turn {number}"
     assert not cutter.cut
-    assert number > 10
+    assert number > turns

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from psycopg2.extensions import cursor as Cursor
 
 from fkdoctor.identifier import quote, quote_all
+from fkdoctor.revise.change import KeyChange
 from fkdoctor.revise.definition import parse_definition
 from fkdoctor.schema import ReferentialAction
 
@@ -101,7 +102,7 @@ def test_postgresql_reads_back_what_we_write(
     definition = parse_definition(printed)
     assert str(definition) == printed
     assert definition.referenced == f'"s (1)".{quote(table)}'
-    changed = str(definition.with_rule(action))
+    changed = str(KeyChange(on_delete=action).apply(definition))
     assert _add_key(server, changed) == changed
     unvalidated = str(definition.unvalidated())
     assert _add_key(server, unvalidated) == unvalidated

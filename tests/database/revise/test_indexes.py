@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from alembic.operations import Operations
 
-from fkdoctor.errors import Blocked, Incomplete
+from fkdoctor.errors import Blocked, Incomplete, Refused
 from fkdoctor.revise import Patience
 
 Execute = Callable[[str], list[tuple[object, ...]]]
@@ -193,3 +193,59 @@ def test_timeouts_of_the_session_are_as_before(
         assert found.one() == ("7s", "70s")
 
     operate(revision)
+
+
+def _build(op: Operations) -> None:
+    op.build_index("by_letter", "recommendation", ["letter_id"], schema="public", unique=True)
+
+
+def test_any_index_is_built_anew_where_it_was_left_half_built(
+    execute: Execute, operate: Operate, dump: Dump
+) -> None:
+    execute(f"{TABLES} insert into letter values (1, 1);")
+    execute("insert into recommendation values (1, 1, 1), (2, 1, 1)")
+    before = dump()
+    with pytest.raises(Refused, match="could not create unique index"):
+        operate(_build)
+    assert ("by_letter", False) in _indexes(execute)
+    execute("delete from recommendation where id = 2")
+    operate(_build)
+    assert ("by_letter", True) in _indexes(execute)
+    built = dump()
+    operate(_build)
+    assert dump() == built
+    for _ in range(2):
+        operate(
+            lambda op: op.remove_index(
+                "by_letter", "recommendation", ["letter_id"], schema="public"
+            )
+        )
+        assert dump() == before
+
+
+def test_another_index_of_the_name_is_left_alone(execute: Execute, operate: Operate) -> None:
+    execute(f"{TABLES} create index by_letter on recommendation (tenant)")
+    with pytest.raises(Blocked, match="another index named by_letter"):
+        operate(_build)
+
+
+def test_a_duplicate_key_goes_only_where_another_one_holds(
+    execute: Execute, operate: Operate, dump: Dump
+) -> None:
+    execute(
+        f"""{TABLES} alter table recommendation add constraint again foreign key (letter_id, tenant)
+        references letter (id, tenant) on delete cascade not valid"""
+    )
+    before = dump()
+    with pytest.raises(Refused, match="not said again by a key that is in force"):
+        operate(lambda op: op.drop_duplicate_key("recommendation", "k"))
+    assert dump() == before
+    definition = execute("select pg_get_constraintdef(oid) from pg_constraint"
+                         " where conname = 'again'")[0][0]  # fmt: skip
+    use = {"definition": str(definition).replace(" letter(", " public.letter(")}
+    for _ in range(2):
+        operate(lambda op: op.drop_duplicate_key("recommendation", "again", **use))
+    assert dump() != before
+    for _ in range(2):
+        operate(lambda op: op.restore_duplicate_key("recommendation", "again", **use))
+    assert dump() == before

@@ -51,6 +51,7 @@ STATEMENTS = [
     (ddl.validate_key(RECOMMENDATION, "k"), SHARE_UPDATE, None),
     (ddl.drop_key(RECOMMENDATION, "k"), ACCESS, ACCESS),
     (ddl.rename_key(RECOMMENDATION, "k", "l"), ACCESS, None),
+    (ddl.retime_key(RECOMMENDATION, "k", True, True), ACCESS, None),
     (ddl.comment_on_key(RECOMMENDATION, "k", "x"), None, None),
     (ddl.rename_index(TableName("public", "recommendation_letter_id_idx"), "x"), None, None),
     (ddl.drop_index(TableName("public", "recommendation_letter_id_idx")), ACCESS, None),

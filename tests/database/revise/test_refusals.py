@@ -67,16 +67,10 @@ WRONG = {
     "no such table": (_change("recommendations", "k"), UnknownName, "public.recommendation"),
     "a view": (_change("glance", "k"), UnknownName, "is a view"),
     "no such rule": (_change("recommendation", "k", "VANISH"), ConfigError, "SET DEFAULT"),
-    "a partitioned table": (_change("logged", "logged_k"), Refused, "partitioned"),
     "a copy for a partition": (
         _change("logged_2026", "logged_k"),
         Refused,
         "public.logged.logged_k",
-    ),
-    "a key to a partitioned table": (
-        _change("pointing", "pointing_k"),
-        Refused,
-        "public.partitioned",
     ),
     "set null in vain": (_change("recommendation", "k", "SET NULL"), Refused, "letter_id"),
     "an index on a view": (

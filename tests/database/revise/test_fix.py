@@ -1,0 +1,227 @@
+"""`fkdoctor fix`: from findings to a green audit, by revisions in somebody's own tree, and back."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Execute = Callable[[str], list[tuple[object, ...]]]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Dump = Callable[[], str]
+
+SHOP = """
+    create table customer (id int primary key);
+    create table "Order" (
+        id int primary key,
+        customer_id int constraint placed_by references customer,
+        "Paid ""by"" whom" int constraint "paid ""by"" whom" references customer on delete set null,
+        invoice_id int not null,
+        unique (id, invoice_id)
+    );
+    create table item (
+        id int primary key,
+        order_id int not null constraint belongs_to references "Order",
+        constraint once_more foreign key (order_id) references "Order"
+    );
+    create table log (at int, order_id int);
+    alter table log add constraint about foreign key (order_id) references "Order" not valid;
+    comment on constraint placed_by on "Order" is 'Who placed it; ask "sales".';
+    insert into customer select generate_series(1, 30);
+    insert into "Order" select n, n, n, n from generate_series(1, 30) as n;
+    insert into item select n, n from generate_series(1, 30) as n;
+    insert into log select n, n from generate_series(1, 30) as n;
+"""
+POLICIES = """
+[[policy]]
+referencing = "item"
+on_delete = "CASCADE"
+
+[[policy]]
+referenced = "public.Order"
+on_delete = "RESTRICT"
+
+[[policy]]
+referencing = "Order"
+on_delete = "SET NULL"
+on_update = "CASCADE"
+"""
+ENV = """
+from alembic import context
+from sqlalchemy import create_engine
+
+engine = create_engine("postgresql+psycopg2://", creator=lambda: __import__("psycopg2").connect(
+    __import__("os").environ["DATABASE_URL"]))
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    with engine.connect() as connection:
+        context.configure(connection=connection, transaction_per_migration=True)
+        with context.begin_transaction():
+            context.run_migrations()
+"""
+MAKO = '''"""${message}
+
+Revision ID: ${up_revision}
+Revises: ${down_revision | comma,n}
+"""
+from typing import Sequence, Union
+
+from alembic import op
+import sqlalchemy as sa
+${imports if imports else ""}
+
+revision: str = ${repr(up_revision)}
+down_revision: Union[str, None] = ${repr(down_revision)}
+branch_labels: Union[str, Sequence[str], None] = ${repr(branch_labels)}
+depends_on: Union[str, Sequence[str], None] = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    ${downgrades if downgrades else "pass"}
+'''
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A directory with an Alembic tree of somebody's own, and a fkdoctor.toml with policies."""
+    (tmp_path / "migrations" / "versions").mkdir(parents=True)
+    (tmp_path / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/migrations\n")
+    (tmp_path / "migrations" / "env.py").write_text(ENV)
+    (tmp_path / "migrations" / "script.py.mako").write_text(MAKO)
+    (tmp_path / "fkdoctor.toml").write_text(POLICIES)
+    return tmp_path
+
+
+@pytest.fixture
+def run(tree: Path, database_url: str) -> Run:
+    """Runs `fkdoctor` or `alembic` in that directory, on the test's database."""
+
+    def run(program: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        environ = {name: value for name, value in os.environ.items() if name != "FKDOCTOR_URL"}
+        python_path = os.pathsep.join([str(ROOT), environ.get("PYTHONPATH", "")])
+        done = subprocess.run(
+            [sys.executable, "-m", program, *arguments],
+            cwd=tree,
+            env={**environ, "DATABASE_URL": database_url, "PYTHONPATH": python_path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def test_findings_and_policies_become_revisions_and_the_audit_is_green(
+    execute: Execute, dump: Dump, run: Run, tree: Path
+) -> None:
+    execute(SHOP)
+    before = dump()
+    run("fkdoctor", "audit", "--fail-on", "warning", code=1)
+    written = run("fkdoctor", "fix").stdout.split()
+    assert [Path(path).parent for path in written] == [tree / "migrations" / "versions"] * 5
+    run("alembic", "upgrade", "head")
+    run("fkdoctor", "audit", "--fail-on", "info")
+    assert execute(
+        """select conname::text, confdeltype::text, confupdtype::text, convalidated
+        from pg_constraint where contype = 'f' order by 1"""
+    ) == [
+        ("about", "r", "a", True),
+        ("belongs_to", "c", "a", True),
+        ('paid "by" whom', "n", "c", True),
+        ("placed_by", "n", "c", True),
+    ]
+    assert run("fkdoctor", "fix").stderr.endswith("Nothing that an operation could mend.\n")
+    run("alembic", "downgrade", "base")
+    assert dump() == before
+
+
+def test_a_revision_tells_why_and_what_it_will_do(execute: Execute, run: Run) -> None:
+    execute(SHOP + "analyze; create index on item (order_id);")
+    paths = run("fkdoctor", "fix", "--table", "log").stdout.split()
+    (revision,) = [Path(path) for path in paths]
+    module = ast.parse(revision.read_text())
+    told = ast.get_docstring(module)
+    assert told is not None
+    assert told.splitlines()[0] == "validate about"
+    assert "FK001:public.log.about" in told
+    assert "FK003:public.log.about" in told
+    assert "[[policy]] ON DELETE RESTRICT" in told
+    assert told.count("locks: ") == told.count("time: ") == told.count("downgrade: ") == 3
+    assert "about 30 rows are read" in told
+    assert revision.name.endswith("_validate_about.py")
+
+
+def test_the_script_for_psql_does_the_same_and_takes_it_back(
+    execute: Execute, dump: Dump, run: Run, psql: Path, database_url: str
+) -> None:
+    execute(SHOP)
+    before = dump()
+    command = [psql, "-qXv", "ON_ERROR_STOP=1", "-d", database_url]
+    there = run("fkdoctor", "fix", "--sql").stdout
+    back = run("fkdoctor", "fix", "--sql", "--undo").stdout
+    subprocess.run(command, input=there, text=True, check=True)
+    run("fkdoctor", "audit", "--fail-on", "info")
+    subprocess.run(command, input=back, text=True, check=True)
+    assert dump() == before
+
+
+def test_nothing_is_written_when_only_asked(execute: Execute, run: Run, tree: Path) -> None:
+    execute(SHOP)
+    told = run("fkdoctor", "fix", "--dry-run").stdout
+    assert 'public."Order".placed_by ON DELETE SET NULL ON UPDATE CASCADE' in told
+    assert list((tree / "migrations" / "versions").iterdir()) == []
+
+
+def test_only_what_is_asked_for_is_mended(execute: Execute, run: Run) -> None:
+    execute(SHOP)
+    told = run("fkdoctor", "fix", "--dry-run", "--rule", "FK003").stdout
+    assert told.startswith("validate about\n")
+    assert "locks" in told
+    assert "placed_by" not in told
+
+
+def test_what_no_operation_can_do_is_left_to_a_person(
+    execute: Execute, run: Run, tree: Path
+) -> None:
+    execute(SHOP + 'alter table "Order" alter customer_id set not null;')
+    done = run("fkdoctor", "fix", "--dry-run")
+    assert "placed_by ON DELETE" not in done.stdout
+    assert 'policy for public."Order".placed_by: SET NULL would fail: customer_id' in done.stderr
+    (tree / "fkdoctor.toml").write_text("")
+    done = run("fkdoctor", "fix", "--dry-run")
+    assert "Left to you: FK019:public.item.belongs_to" in done.stderr
+
+
+def test_the_new_revisions_follow_the_head(execute: Execute, run: Run, tree: Path) -> None:
+    execute(SHOP)
+    for revision in ("one", "two"):
+        (tree / "migrations" / "versions" / f"{revision}.py").write_text(
+            f"revision = {revision!r}\ndown_revision = None\ndef upgrade(): pass\n"
+            "def downgrade(): pass\n"
+        )
+    told = run("fkdoctor", "fix", code=2).stderr
+    assert "has 2 heads" in told
+    assert "one, two" in told
+    first = run("fkdoctor", "fix", "--head", "two").stdout.split()[0]
+    assert "down_revision: Union[str, None] = 'two'" in Path(first).read_text()
+
+
+def test_a_tree_that_is_not_there_is_named(execute: Execute, run: Run, tree: Path) -> None:
+    execute(SHOP)
+    (tree / "alembic.ini").unlink()
+    assert "There is no alembic.ini." in run("fkdoctor", "fix", code=2).stderr
+    assert "--undo goes with --sql" in run("fkdoctor", "fix", "--undo", code=2).stderr
