@@ -165,7 +165,7 @@ def purge(
     Referencing rows first, in batches. A row goes only when no row references it any more, whatever
     the rule: nothing is deleted or changed along a foreign key. Without --yes it is only shown.
     """
-    before = datetime.now(UTC) - _read_age(older_than)
+    before = _read_age(older_than)
     with open_session(url, config_path) as session:
         schema = inspect_database(session.connection)
         schemas = session.config.database.schemas
@@ -232,13 +232,14 @@ _AGE = re.compile(r"([0-9]{1,6})\s*(min|h|d|w)\Z")
 _UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def _read_age(text: str) -> timedelta:
+def _read_age(text: str) -> datetime:
+    """The moment so long ago."""
     found = _AGE.match(text.strip())
     if found is None:
         raise click.BadParameter(
             "write a number and min, h, d or w, such as 30d.", param_hint="--older-than"
         )
     try:
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
     except OverflowError:
         raise click.BadParameter("that is before all time.", param_hint="--older-than") from None

@@ -68,7 +68,7 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_one(shop: Database) -> Non
         with pytest.raises(ConfigError):
             shop.restore(wild)
     shop.delete("customer", "id = 1")
-    with pytest.raises(ConfigError, match="begins several|no deletion"):
+    with pytest.raises(ConfigError, match="begins several"):
         shop.restore("")
 
 
