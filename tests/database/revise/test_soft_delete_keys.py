@@ -503,3 +503,50 @@ def test_a_guard_is_not_put_over_what_it_would_refuse(execute: Execute, operate:
     with pytest.raises((Refused, Incomplete), match=r"Live rows of public\.answer reference"):
         operate(lambda op: op.add_soft_delete("answer", schema="public", guard=True))
     assert execute("select tgname from pg_trigger where tgname like 'k %'") == []
+
+
+# Locks
+
+SHARE_ROW, ACCESS = "ShareRowExclusiveLock", "AccessExclusiveLock"
+LOCKS = """
+    select c.relname::text, l.mode from pg_locks as l join pg_class as c on c.oid = l.relation
+    where l.pid = {pid} and c.relname in ('letter', 'answer') and l.granted and l.mode in
+        ('ShareRowExclusiveLock', 'ShareUpdateExclusiveLock', 'AccessExclusiveLock')
+"""
+
+
+def test_each_step_takes_the_locks_that_the_page_names(
+    execute: Execute, operate: Operate, engine: Engine, database_url: str
+) -> None:
+    execute(GUARDED + "alter table answer add constraint u unique (up, part, id)")
+    operate(_add())
+    steps: list[set[tuple[str, str]]] = []
+
+    def look(connection: Any, cursor: object, statement: str, *_: object) -> None:
+        pid = connection.connection.dbapi_connection.info.backend_pid
+        if statement == "begin":
+            steps.append(set())
+        elif statement != "commit" and steps:
+            steps[-1] |= set(_run(database_url, LOCKS.format(pid=pid)))
+
+    event.listen(engine, "after_cursor_execute", look)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"transaction_per_migration": True})
+        with context.begin_transaction(_per_migration=True):
+            Operations(context).add_soft_delete(
+                "answer", schema="public", view="live_answers", guard=True
+            )
+    access, share_row = (True, False), (False, True)
+    answer, both = {("answer", access)}, {("letter", share_row), ("answer", share_row)}
+    strongest = [
+        {(table, mode) for table, mode in step if mode == max(m for t, m in step if t == table)}
+        for step in ({(t, (m == ACCESS, m == SHARE_ROW)) for t, m in step} for step in steps)
+    ]
+    assert strongest == [
+        answer,  # the columns
+        set(),  # the index gets its name
+        answer,  # the unique key
+        set(),  # the view
+        {("answer", share_row)},  # the guard of the self-reference
+        both,  # the guard of the other key
+    ]
