@@ -30,10 +30,18 @@ if TYPE_CHECKING:
     from fkdoctor.dedupe.undo import undo_dedupe as undo_dedupe
     from fkdoctor.inspect.catalog import inspect_database as inspect_database
     from fkdoctor.ledger.install import install_ledger as install_ledger
+    from fkdoctor.softdelete.delete import preview_soft_delete as preview_soft_delete
+    from fkdoctor.softdelete.delete import soft_delete as soft_delete
+    from fkdoctor.softdelete.purge import preview_purge as preview_purge
+    from fkdoctor.softdelete.purge import purge_deleted as purge_deleted
+    from fkdoctor.softdelete.restore import preview_restore as preview_restore
+    from fkdoctor.softdelete.restore import restore_deletion as restore_deletion
+    from fkdoctor.softdelete.selection import Selection as Selection
 
 _HOME = {
     "Config": "fkdoctor.config",
     "Criteria": "fkdoctor.dedupe.planner",
+    "Selection": "fkdoctor.softdelete.selection",
     "apply_dedupe": "fkdoctor.dedupe.apply",
     "audit_schema": "fkdoctor.audit",
     "connect": "fkdoctor.database",
@@ -42,7 +50,13 @@ _HOME = {
     "load_config": "fkdoctor.config",
     "open_engine": "fkdoctor.database",
     "plan_dedupe": "fkdoctor.dedupe.planner",
+    "preview_purge": "fkdoctor.softdelete.purge",
+    "preview_restore": "fkdoctor.softdelete.restore",
+    "preview_soft_delete": "fkdoctor.softdelete.delete",
+    "purge_deleted": "fkdoctor.softdelete.purge",
     "resolve_target": "fkdoctor.database",
+    "restore_deletion": "fkdoctor.softdelete.restore",
+    "soft_delete": "fkdoctor.softdelete.delete",
     "undo_dedupe": "fkdoctor.dedupe.undo",
 }
 

@@ -85,6 +85,7 @@ class Config:
     database: DatabaseConfig = DatabaseConfig()
     audit: AuditConfig = AuditConfig()
     soft_delete_column: str = "deleted_at"
+    deletion_column: str = "deletion_id"
     dedupe: Mapping[str, DedupeConfig] = field(default_factory=dict)
     references: tuple[ReferenceConfig, ...] = ()
     policies: tuple[PolicyConfig, ...] = ()
@@ -138,6 +139,7 @@ def _read_config(top: _Section, path: Path) -> Config:
             fail_on=audit.choice("fail_on", (*SEVERITIES, "never"), "error"),
         ),
         soft_delete_column=soft_delete.text("column") or "deleted_at",
+        deletion_column=soft_delete.text("deletion_column") or "deletion_id",
         dedupe={name: _read_dedupe(dedupe.section(name), name) for name in dedupe.names()},
         references=tuple(_read_reference(section) for section in top.sections("reference")),
         policies=tuple(_read_policy(section) for section in top.sections("policy")),

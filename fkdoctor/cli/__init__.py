@@ -63,6 +63,22 @@ _COMMANDS = {
         "fkdoctor.cli.undo",
         "Take RUN back: restore the rows it deleted and every reference it moved.",
     ),
+    "soft-delete": (
+        "fkdoctor.cli.softdelete",
+        "Mark rows of TABLE as deleted, and what their foreign keys take along.",
+    ),
+    "restore": (
+        "fkdoctor.cli.softdelete",
+        "Take DELETION back: exactly the rows that it took live again.",
+    ),
+    "purge": (
+        "fkdoctor.cli.softdelete",
+        "Delete for good what was soft-deleted long ago, of every table or of each TABLE.",
+    ),
+    "deletions": (
+        "fkdoctor.cli.softdelete",
+        "List what was soft-deleted in the database, newest first.",
+    ),
     "runs": ("fkdoctor.cli.runs", "List what was applied in the database, newest first."),
     "demo": (
         "fkdoctor.cli.demo",
@@ -79,7 +95,7 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, _ = _COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), cmd_name)
+        command = getattr(importlib.import_module(module), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -128,11 +128,27 @@ def drop_table(table: TableName) -> str:
     return f"drop table {table}"
 
 
+def comment_on_index(index: TableName, comment: str | None) -> str:
+    """Sets the index's comment, or takes it away."""
+    return f"comment on index {index} is {'null' if comment is None else literal(comment)}"
+
+
 def create_index(name: str, table: TableName, columns: Sequence[str], predicate: str | None) -> str:
     """Builds an index beside the writers: share update exclusive, waits for open transactions."""
     where = f" where {predicate}" if predicate else ""
     names = quote_all(tuple(columns))
     return f"create index concurrently {quote(name)} on {table} ({names}){where}"
+
+
+def create_unique_index(name: str, table: TableName, rest: str, predicate: str | None) -> str:
+    """Builds a unique index beside the writers; `rest` is what follows the table in its text."""
+    where = f" where {predicate}" if predicate else ""
+    return f"create unique index concurrently {quote(name)} on {table} {rest}{where}"
+
+
+def use_index(table: TableName, name: str) -> str:
+    """Makes the unique index a constraint of the same name: access exclusive, for a moment."""
+    return f"alter table only {table} add constraint {quote(name)} unique using index {quote(name)}"
 
 
 def rename_index(index: TableName, new_name: str) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from alembic.operations import MigrateOperation, Operations
 
-from fkdoctor.revise import indexes, soft_delete, tables
+from fkdoctor.errors import ConfigError
+from fkdoctor.revise import indexes, soft_delete, tables, uniqueness
 from fkdoctor.revise.ddl import drop_index_where_created, require_index
 from fkdoctor.revise.executor import Executor
 from fkdoctor.revise.invocation import (
@@ -118,11 +119,15 @@ class AddReferenceIndex(MigrateOperation):
 @Operations.register_operation("drop_soft_delete")
 @dataclass(kw_only=True)
 class AddSoftDelete(MigrateOperation):
-    """A column that says when a row was deleted."""
+    """Rows that are marked as deleted and stay where they are."""
 
     table: str
     schema: str | None
     column: str
+    deletion_column: str
+    unique_keys: tuple[str, ...] | None
+    view: str | None
+    guard: bool
     undo: bool = False
 
     @classmethod
@@ -133,15 +138,36 @@ class AddSoftDelete(MigrateOperation):
         *,
         schema: str | None = None,
         column: str = "deleted_at",
+        deletion_column: str = "deletion_id",
+        unique_keys: Sequence[str] | None = None,
+        view: str | None = None,
+        guard: bool = False,
     ) -> None:
-        """Add a nullable timestamptz, and an index on the deleted rows, without stopping writers.
+        """Let rows of the table be soft-deleted, without stopping writers.
 
-        A column or index that is there and fits is left as it is.
+        Adds a nullable timestamptz that says when, a uuid that says by which deletion, and an index
+        on the deleted rows; columns or an index that are there and fit are left as they are. Unique
+        keys come to hold among live rows only: those named in `unique_keys`, by default every one
+        that can (the log names the others and why not). `view` names a view of the live rows to
+        create. With `guard` the database refuses live rows that reference soft-deleted ones, by
+        every foreign key of the table to another with soft delete.
 
-        Locks: ACCESS EXCLUSIVE on the table for milliseconds; the wait for it is never longer than
-        the lock timeout (2 s). The index as in `add_reference_index`.
+        Locks: ACCESS EXCLUSIVE on the table for milliseconds, for the columns and for each unique
+        key; SHARE ROW EXCLUSIVE on it and the referenced table for a guard. The wait for each is
+        never longer than the lock timeout (2 s). Indexes as in `add_reference_index`.
         """
-        operations.invoke(cls(table=table, schema=schema, column=column))
+        keys = None if unique_keys is None else tuple(unique_keys)
+        operations.invoke(
+            cls(
+                table=table,
+                schema=schema,
+                column=column,
+                deletion_column=deletion_column,
+                unique_keys=keys,
+                view=view,
+                guard=guard,
+            )
+        )
 
     @classmethod
     def drop_soft_delete(
@@ -151,12 +177,29 @@ class AddSoftDelete(MigrateOperation):
         *,
         schema: str | None = None,
         column: str = "deleted_at",
+        deletion_column: str = "deletion_id",
+        unique_keys: Sequence[str] | None = None,
+        view: str | None = None,
+        guard: bool = False,
     ) -> None:
-        """Drop the column and the index, each if it was created here.
+        """Drop what was created here and give unique keys back the form that they had.
 
-        Raises Refused while rows are soft-deleted: they would be live again.
+        The arguments are those of `add_soft_delete`; what there is says what to drop, so only the
+        columns' names matter. Raises Refused while rows are soft-deleted: they would be live again.
         """
-        operations.invoke(cls(table=table, schema=schema, column=column, undo=True))
+        keys = None if unique_keys is None else tuple(unique_keys)
+        operations.invoke(
+            cls(
+                table=table,
+                schema=schema,
+                column=column,
+                deletion_column=deletion_column,
+                unique_keys=keys,
+                view=view,
+                guard=guard,
+                undo=True,
+            )
+        )
 
     def reverse(self) -> AddSoftDelete:
         """The operation that undoes this one."""
@@ -215,25 +258,49 @@ def _add_reference_index(operations: Operations, operation: AddReferenceIndex) -
 
 @Operations.implementation_for(AddSoftDelete)
 def _add_soft_delete(operations: Operations, operation: AddSoftDelete) -> None:
-    column = operation.column
+    def wish(table: TableName) -> soft_delete.SoftDelete:
+        return soft_delete.SoftDelete(
+            table=table,
+            column=operation.column,
+            deletion_column=operation.deletion_column,
+            unique_keys=operation.unique_keys,
+            view=operation.view,
+            guard=operation.guard,
+        )
+
     if is_offline(operations):
         table = offline_table(operation.table, operation.schema)
-        if operation.undo:
-            write_block(operations, soft_delete.compose_removal(table, column))
-            return
-        write_block(operations, soft_delete.compose_column(table, column))
-        index = TableName(table.schema, indexes.name_index(table.name, (column,)))
-        _write_index(operations, index, soft_delete.compose_index(table, column))
+        _write_soft_delete(operations, wish(table), undo=operation.undo)
         return
 
     def work(executor: Executor) -> bool:
         table = find_table(executor, operation.table, operation.schema)
         if operation.undo:
-            return soft_delete.drop_soft_delete(executor, table, column)
-        return soft_delete.add_soft_delete(executor, table, column)
+            return soft_delete.drop_soft_delete(executor, wish(table))
+        return soft_delete.add_soft_delete(executor, wish(table))
 
     done = "taken from" if operation.undo else "added to"
     run_online(operations, f"soft delete {done} {operation.table}", work)
+
+
+def _write_soft_delete(operations: Operations, wish: soft_delete.SoftDelete, *, undo: bool) -> None:
+    if undo:
+        write_block(operations, uniqueness.require_nothing_changed(wish.table))
+        write_block(operations, soft_delete.compose_removal(wish))
+        return
+    if wish.unique_keys or wish.guard:
+        raise ConfigError(
+            f"With --sql the unique keys and the guard of {wish.table} are not written.",
+            why="A script cannot read what they are from the database.",
+            next="Run the revision online, or leave them as they are: unique_keys=().",
+        )
+    if wish.unique_keys is None:
+        write_block(operations, uniqueness.require_no_full_keys(wish.table, wish.column))
+    write_block(operations, soft_delete.compose_columns(wish))
+    if wish.view is not None:
+        write_block(operations, soft_delete.compose_view(wish, wish.view))
+    index = TableName(wish.table.schema, indexes.name_index(wish.table.name, (wish.column,)))
+    _write_index(operations, index, soft_delete.compose_index(wish))
 
 
 def _write_index(operations: Operations, index: TableName, lines: Iterable[str]) -> None:

@@ -1,14 +1,19 @@
-"""Soft delete: a nullable `deleted_at`, and the index that finds the deleted rows.
+"""Soft delete: columns that say when and by which deletion, an index that finds the deleted rows.
 
-Adding the column changes no row and takes its lock for a moment. The index holds only deleted rows,
-so it costs the live ones nothing; it serves the purge of what was deleted long ago.
+Adding the columns changes no row and takes its lock for a moment. The index holds deleted rows
+only, so it costs the live ones nothing; it serves restoring a deletion, whose rows have one time,
+and the purge of what was deleted long ago.
+
+`deletion_id` has no foreign key into the ledger: see docs/decisions/0008-soft-delete.md.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fkdoctor.errors import Refused
 from fkdoctor.identifier import quote
-from fkdoctor.revise import indexes
+from fkdoctor.revise import guard, indexes, live_view, uniqueness
 from fkdoctor.revise.ddl import (
     block,
     comment_as_created,
@@ -23,17 +28,39 @@ from fkdoctor.revise.executor import Executor
 from fkdoctor.revise.indexes import IndexWish, ensure_index, name_index
 from fkdoctor.revise.mark import CREATED
 from fkdoctor.revise.rights import require_alterable
-from fkdoctor.schema import Index, TableName
+from fkdoctor.schema import Index, Table, TableName
 
-COLUMN_TYPE = "timestamp with time zone"
+TIME_TYPE = "timestamp with time zone"
+ID_TYPE = "uuid"
 
 
-def add_soft_delete(executor: Executor, table: TableName, column: str) -> bool:
-    """Whether the column or its index was missing.
+@dataclass(frozen=True, kw_only=True)
+class SoftDelete:
+    """What a table is to have. `unique_keys` is None for every one that can be made partial."""
+
+    table: TableName
+    column: str
+    deletion_column: str
+    unique_keys: tuple[str, ...] | None
+    view: str | None
+    guard: bool
+
+    @property
+    def columns(self) -> tuple[tuple[str, str, str], ...]:
+        """Name, type and purpose of both columns."""
+        return (
+            (self.column, TIME_TYPE, "the time of a soft delete"),
+            (self.deletion_column, ID_TYPE, "the id of a deletion"),
+        )
+
+
+def add_soft_delete(executor: Executor, wish: SoftDelete) -> bool:
+    """Whether anything was missing: columns, index, partial unique keys, view, guard.
 
     A column that is there and fits is left as it is. Raises Refused for one that does not fit.
     """
     schema = executor.read_schema()
+    table = wish.table
     before = require_alterable(executor, schema, table)
     heirs = [str(other.name) for other in schema.tables if table in other.inherits]
     if heirs:
@@ -42,44 +69,56 @@ def add_soft_delete(executor: Executor, table: TableName, column: str) -> bool:
             why=f"They would get the column too: {', '.join(heirs)}.",
             next="Add the column by hand where it is wanted.",
         )
-    what = "it is there" if before.has_column(column) else f"add it, {COLUMN_TYPE}, empty"
-    executor.tell(f"{table}.{quote(column)}", what)
-    if not before.has_column(column):
+    for column, type_, _ in wish.columns:
+        what = "it is there" if before.has_column(column) else f"add it, {type_}, empty"
+        executor.tell(f"{table}.{quote(column)}", what)
+    changed = not all(before.has_column(column) for column, _, _ in wish.columns)
+    if changed:
         executor.require_quiet(table)
-    executor.run(lambda: executor.execute(compose_column(table, column)))
-    added = not before.has_column(column)
-    return ensure_index(executor, _wish_index(table, column)) or added
+    executor.run(lambda: executor.execute(compose_columns(wish)))
+    changed = ensure_index(executor, _wish_index(table, wish.column)) or changed
+    changed = uniqueness.make_partial(executor, table, wish.column, wish.unique_keys) or changed
+    if wish.view is not None:
+        changed = _add_view(executor, wish, wish.view) or changed
+    if wish.guard:
+        changed = _add_guards(executor, wish) or changed
+    return changed
 
 
-def compose_column(table: TableName, column: str) -> str:
-    """The statement that adds and marks the column, or refuses one that does not fit."""
+def compose_columns(wish: SoftDelete) -> str:
+    """The statement that adds and marks the columns, or refuses one that does not fit."""
+    return block(
+        "\n    ".join(_compose_column(wish.table, *column) for column in wish.columns),
+        declare=("kind text", "fixed boolean"),
+    )
+
+
+def _compose_column(table: TableName, column: str, type_: str, purpose: str) -> str:
     unfit = refuse(
-        f"kind <> '{COLUMN_TYPE}' or fixed",
-        what=f"{literal(f'{table}.{quote(column)} cannot hold the time of a soft delete.')}",
+        f"kind <> '{type_}' or fixed",
+        what=f"{literal(f'{table}.{quote(column)} cannot hold {purpose}.')}",
         why="'It is ' || kind || case when fixed then ', and cannot be NULL.' else '.' end",
         next=literal('Choose another column (column="…"), or change that one.'),
     )
-    return block(
-        f"""
-    select pg_catalog.format_type(a.atttypid, null), a.attnotnull or a.attgenerated <> ''
+    return f"""\
+select pg_catalog.format_type(a.atttypid, null), a.attnotnull or a.attgenerated <> ''
     into kind, fixed
     from pg_catalog.pg_attribute as a
     where a.attrelid = cast({literal(str(table))} as pg_catalog.regclass)
         and a.attname = {literal(column)} and a.attnum > 0 and not a.attisdropped;
     if not found then
-        alter table only {table} add column {quote(column)} {COLUMN_TYPE};
+        alter table only {table} add column {quote(column)} {type_};
         {comment_as_created("column", f"{table}.{quote(column)}")};
-        return;
+        kind := '{type_}';
+        fixed := false;
     end if;
-    {unfit}""",  # noqa: S608  names are quoted, texts are literals
-        declare=("kind text", "fixed boolean"),
-    )
+    {unfit}"""  # noqa: S608  names are quoted, texts are literals
 
 
-def compose_index(table: TableName, column: str) -> tuple[str, ...]:
+def compose_index(wish: SoftDelete) -> tuple[str, ...]:
     """The statements that build and mark the index, for a database where none serves."""
-    wish = _wish_index(table, column)
-    return indexes.compose_index(table, wish.columns, wish.predicate, wish.name)
+    index = _wish_index(wish.table, wish.column)
+    return indexes.compose_index(wish.table, index.columns, index.predicate, index.name)
 
 
 def _is_deleted(column: str) -> str:
@@ -105,24 +144,70 @@ def _wish_index(table: TableName, column: str) -> IndexWish:
     )
 
 
-def drop_soft_delete(executor: Executor, table: TableName, column: str) -> bool:
-    """Whether the column or the index had been created here; now that is gone.
+def _add_view(executor: Executor, wish: SoftDelete, view: str) -> bool:
+    name = TableName(wish.table.schema, view)
+    missing = name not in executor.read_schema().views
+    what = "create it, of the live rows" if missing else "it is there"
+    executor.tell(f"view {name}", what)
+    executor.run(lambda: executor.execute(compose_view(wish, view)))
+    return missing
+
+
+def compose_view(wish: SoftDelete, view: str) -> str:
+    """The statement that creates the view of live rows."""
+    return live_view.compose_view(wish.table, view, (wish.column, wish.deletion_column))
+
+
+def _add_guards(executor: Executor, wish: SoftDelete) -> bool:
+    schema = executor.read_schema()
+    table = schema.table(wish.table)
+    keys = guard.guarded_keys(schema, wish.table, wish.column)
+    for key in set(schema.keys_from(wish.table)) - set(keys):
+        executor.tell(
+            key.label, f"no guard: rows of {key.referenced} cannot be soft-deleted, or are spread"
+        )
+    changed = False
+    for key in keys:
+        require_alterable(executor, schema, key.referenced)
+        name = guard.name_guard(key)
+        if any(trigger.function == str(name) for trigger in table.triggers):
+            executor.tell(key.label, "it is guarded")
+            continue
+        executor.tell(key.label, "guard it: no live row may reference a soft-deleted one")
+        statements = tuple(guard.compose_guard(key, wish.column))
+
+        def install(statements: tuple[str, ...] = statements) -> None:
+            for statement in statements:
+                executor.execute(statement)
+
+        executor.run(install)
+        changed = True
+    return changed
+
+
+def drop_soft_delete(executor: Executor, wish: SoftDelete) -> bool:
+    """Whether anything had been created here; now that is gone, and unique keys are full again.
 
     Raises Refused, with nothing dropped, while rows are soft-deleted: they would live again.
     """
-    schema = executor.read_schema()
-    before = require_alterable(executor, schema, table)
-    executor.tell(f"{table}.{quote(column)}", "drop what was created here")
+    table = wish.table
+    before = require_alterable(executor, executor.read_schema(), table)
     executor.require_quiet(table)
-    executor.run(lambda: executor.execute(compose_removal(table, column)))
+    if changed_keys := uniqueness.changed_keys(executor, table, wish.column):
+        executor.run(lambda: executor.execute(block(_refuse_deleted(wish))))
+        uniqueness.make_full(executor, changed_keys)
+    executor.tell(str(table), "drop what was created here for its soft delete")
+    executor.run(lambda: executor.execute(compose_removal(wish)))
     after = executor.read_schema().table(table)
-    return (before.columns, before.indexes) != (after.columns, after.indexes)
+    return _shape(before) != _shape(after)
 
 
-def compose_removal(table: TableName, column: str) -> str:
-    """The statement that drops the column and the index, each only if it is marked."""
-    index = TableName(table.schema, name_index(table.name, (column,)))
-    comment = f"""\
+def _shape(table: Table) -> tuple[object, ...]:
+    return table.columns, table.indexes, table.triggers
+
+
+def _comment_of(table: TableName, column: str) -> str:
+    return f"""\
 (
         select d.description
         from pg_catalog.pg_attribute as a
@@ -132,22 +217,52 @@ def compose_removal(table: TableName, column: str) -> str:
         where a.attrelid = cast({literal(str(table))} as pg_catalog.regclass)
             and a.attname = {literal(column)} and not a.attisdropped
     )"""  # noqa: S608  texts are literals
-    deleted = refuse(
-        f"exists (select from only {table} where {_is_deleted(column)})",
-        what=literal(f"{table} has soft-deleted rows."),
-        why=literal(f"Without {quote(column)} they would be live again."),
-        next=literal("Restore them (set it to NULL) or delete them first."),
-        indent=8,
+
+
+def _is_created(table: TableName, column: str) -> str:
+    return f"{last_line(_comment_of(table, column))} = {literal(CREATED)}"
+
+
+def _refuse_deleted(wish: SoftDelete) -> str:
+    """PL/pgSQL that refuses where a column that would be dropped says something of a row."""
+    checks = ["perform pg_catalog.set_config('row_security', 'off', true);"]
+    for column, _, _ in wish.columns:
+        deleted = refuse(
+            f"exists (select from only {wish.table} where {_is_deleted(column)})",
+            what=literal(f"{wish.table} has soft-deleted rows."),
+            why=literal(f"Without {quote(column)} they would be live again.")
+            if column == wish.column
+            else literal(f"Without {quote(column)} nothing says by which deletion."),
+            next=literal("Restore them (fkdoctor restore) or delete them (fkdoctor purge) first."),
+            indent=8,
+        )
+        checks.append(f"if {_is_created(wish.table, column)} then\n        {deleted}\n    end if;")
+    return "-- Row security must not hide rows from the check.\n    " + "\n    ".join(checks)
+
+
+def compose_removal(wish: SoftDelete) -> str:
+    """The statement that drops guards, views, columns and index, each only if it is marked."""
+    table = wish.table
+    index = TableName(table.schema, name_index(table.name, (wish.column,)))
+    drops = "\n    ".join(
+        f"if {_is_created(table, column)} then\n"
+        f"        alter table only {table} drop column {quote(column)};\n"
+        f"    end if;"
+        for column, _, _ in wish.columns
     )
+    any_created = " or ".join(_is_created(table, column) for column, _, _ in wish.columns)
     return block(
         f"""
-    -- Row security must not hide rows from the check.
-    perform pg_catalog.set_config('row_security', 'off', true);
-    if {last_line(comment)} = {literal(CREATED)} then
+    if {any_created} then
         {lock_table(table, "access exclusive")};
-        {deleted}
-        alter table only {table} drop column {quote(column)};
-    elsif {is_marked(literal(str(index)))} then
+    end if;
+    {_refuse_deleted(wish)}
+{guard.compose_removal(table)}
+{live_view.compose_removal(table)}
+    {drops}
+    -- Under a column of ours it went with that.
+    if {is_marked(literal(str(index)))} then
         {drop_index(index)};
-    end if;"""
+    end if;""",
+        declare=("guard record", "glance record"),
     )

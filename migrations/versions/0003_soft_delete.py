@@ -9,10 +9,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_soft_delete("cover_letter_samples", schema="mlops")
-    op.add_soft_delete("job_postings", schema="mlops")
+    op.add_soft_delete("cover_letter_samples", schema="mlops", unique_keys=())
+    op.add_soft_delete("job_postings", schema="mlops", unique_keys=())
 
 
 def downgrade() -> None:
-    op.drop_soft_delete("job_postings", schema="mlops")
-    op.drop_soft_delete("cover_letter_samples", schema="mlops")
+    op.drop_soft_delete("job_postings", schema="mlops", unique_keys=())
+    op.drop_soft_delete("cover_letter_samples", schema="mlops", unique_keys=())

@@ -30,7 +30,16 @@ TABLES = """
     select c.relname::text from pg_class as c
     where c.relnamespace = 'fkdoctor'::regnamespace and c.relkind = 'r' order by 1
 """
-OURS = [("journal",), ("ledger_version",), ("redirect",), ("run",), ("step",)]
+OURS = [
+    ("deletion",),
+    ("deletion_journal",),
+    ("deletion_step",),
+    ("journal",),
+    ("ledger_version",),
+    ("redirect",),
+    ("run",),
+    ("step",),
+]
 
 
 def engine_at(url: str, **parameters: str) -> Engine:

@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from fkdoctor.config import Config
-from fkdoctor.database import open_engine, resolve_target
+from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.errors import Refused
+from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.coverage import Support, key_coverage
+from fkdoctor.ledger.install import install_ledger
 from fkdoctor.revise import downgrade, upgrade
 from fkdoctor.schema import Schema, TableName
+from fkdoctor.softdelete.delete import soft_delete
+from fkdoctor.softdelete.restore import restore_deletion
+from fkdoctor.softdelete.selection import Selection
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +119,7 @@ def test_an_empty_database_goes_up_and_down_again(
     before = dump()
     alembic("-x", f"url={database_url}", "upgrade", "head")
     assert _rules(execute) == UPGRADED
-    assert "0003" in alembic("-x", f"url={database_url}", "current").stdout
+    assert "0004" in alembic("-x", f"url={database_url}", "current").stdout
     alembic("-x", f"url={database_url}", "downgrade", "base")
     assert dump() == before
 
@@ -173,11 +178,11 @@ def test_an_existing_database_is_changed_where_asked_and_restored_exactly(
 def test_every_single_step_back_is_exact(database_url: str, dump: Dump) -> None:
     engine = open_engine(resolve_target(database_url, Config(), {}))
     states = [dump()]
-    for revision in ("0001", "0002", "0003"):
+    for revision in ("0001", "0002", "0003", "0004"):
         upgrade(engine, revision)
         states.append(dump())
     assert len(set(states)) == len(states)
-    for revision in ("0002", "0001", "base"):
+    for revision in ("0003", "0002", "0001", "base"):
         states.pop()
         downgrade(engine, revision)
         assert dump() == states[-1]
@@ -211,7 +216,7 @@ def test_a_script_does_what_the_revisions_do(
     execute("drop table alembic_version_mlops")
     _run_script(psql, database_url, alembic("upgrade", "head", "--sql").stdout)
     assert dump() == online
-    assert execute("select version_num from alembic_version_mlops") == [("0003",)]
+    assert execute("select version_num from alembic_version_mlops") == [("0004",)]
     _run_script(psql, database_url, alembic("downgrade", "head:base", "--sql").stdout)
     assert dump() == before
 
@@ -323,3 +328,37 @@ def test_an_alembic_history_of_the_users_own_is_left_alone(
     )
     upgrade(open_engine(resolve_target(database_url, Config(), {})))
     assert execute("select * from alembic_version") == [("x",)]
+
+
+def test_a_database_that_the_first_0003_upgraded_gets_what_that_left_out(
+    database_url: str, execute: Execute, dump: Dump
+) -> None:
+    engine = open_engine(resolve_target(database_url, Config(), {}))
+    upgrade(engine, "0002")
+    before = dump()
+    upgrade(engine, "0003")
+    # It knew of no deletions.
+    for table in ("cover_letter_samples", "job_postings"):
+        execute(f"alter table mlops.{table} drop column deletion_id")
+    upgrade(engine)
+    execute(SOME_ROWS)
+    with connect(engine) as connection:
+        install_ledger(connection)
+        schema = inspect_database(connection)
+        done = soft_delete(
+            connection,
+            schema,
+            TableName("mlops", "cover_letter_samples"),
+            Selection(keys=("1",)),
+            reason="asked to leave",
+        )
+        assert {taken.table.name for taken in done.taken} == {
+            "cover_letter_samples",
+            "job_recommendations",
+            "user_interactions",
+        }
+        assert restore_deletion(connection, schema, str(done.id)).rows == done.rows
+    execute("truncate mlops.cover_letter_samples, mlops.job_postings cascade")
+    execute("drop schema fkdoctor cascade")
+    downgrade(engine, "0002")
+    assert dump() == before

@@ -71,6 +71,10 @@ RUNS = """
         (1, 0, 'repoint', 'mlops', 'r', 'k', '{id}', '{resume_id}'),
         (2, 0, 'delete', 'mlops', 'r', null, '{id}', '{id}');
     insert into fkdoctor.redirect values (1, 1, '{2}', '{1}');
+    insert into fkdoctor.deletion (id, table_schema, table_name, selection, deleted_at)
+    values ('00000000-0000-4000-8000-000000000001', 'mlops', 't', '(id = 1)', '2026-01-31');
+    insert into fkdoctor.deletion_step values
+        ('00000000-0000-4000-8000-000000000001', 0, 'delete', 'mlops', 't', null, '{id}', '{}', 2);
 """
 
 

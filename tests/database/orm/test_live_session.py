@@ -1,0 +1,494 @@
+"""Deleted rows are not there, whichever way a session looks."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import ForeignKey, select
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    column_property,
+    contains_eager,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+    sessionmaker,
+    subqueryload,
+    with_polymorphic,
+)
+
+from fkdoctor.orm import LiveSession, SoftDeletable
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Membership(SoftDeletable, Base):
+    __tablename__ = "membership"
+    author_id: Mapped[int] = mapped_column(ForeignKey("author.id"), primary_key=True)
+    group_id: Mapped[int] = mapped_column(ForeignKey("circle.id"), primary_key=True)
+
+
+class Circle(SoftDeletable, Base):
+    __tablename__ = "circle"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Book(SoftDeletable, Base):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(default="book")
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id"))
+    author: Mapped[Author | None] = relationship(back_populates="books")
+    __mapper_args__: ClassVar[dict[str, Any]] = {
+        "polymorphic_on": "kind",
+        "polymorphic_identity": "book",
+    }
+
+
+class Novel(Book):
+    __tablename__ = "novel"
+    id: Mapped[int] = mapped_column(ForeignKey("book.id"), primary_key=True)
+    plot: Mapped[str] = mapped_column(default="")
+    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": "novel"}
+
+
+class Author(SoftDeletable, Base):
+    __tablename__ = "author"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(default="")
+    books: Mapped[list[Book]] = relationship(back_populates="author", order_by=Book.id)
+    circles: Mapped[list[Circle]] = relationship(secondary="membership", viewonly=True)
+
+
+class Reader(Base):
+    """Without soft delete, and pointing at what has it."""
+
+    __tablename__ = "reader"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    book_id: Mapped[int | None] = mapped_column(ForeignKey("book.id"))
+    book: Mapped[Book | None] = relationship()
+
+
+class Counted(Base):
+    """The authors again, with the number of their books."""
+
+    __table__ = Author.__table__
+    number = column_property(
+        select(sa.func.count(Book.id))
+        .where(Book.author_id == Author.__table__.c.id)
+        .correlate(Author.__table__)
+        .scalar_subquery()
+    )
+
+
+KNOWS_EXISTS = not sa.__version__.startswith("2.0.")
+GONE = datetime(2026, 1, 31, tzinfo=UTC)
+
+
+def _address(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg2://")
+
+
+def _engine(url: str) -> sa.Engine:
+    return sa.create_engine(_address(url), poolclass=sa.pool.NullPool)
+
+
+def _load(url: str) -> None:
+    engine = _engine(url)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        for rows in ROWS:
+            session.add_all(rows())
+            session.flush()
+        session.commit()
+
+
+ROWS: tuple[Callable[[], list[Any]], ...] = (
+    lambda: [
+        Author(id=1, name="a"),
+        Author(id=2, name="b"),
+        Author(id=3, name="c", deleted_at=GONE),
+        Circle(id=1),
+        Circle(id=2, deleted_at=GONE),
+        Circle(id=3),
+    ],
+    lambda: [
+        Book(id=1, author_id=1),
+        Book(id=2, author_id=1, deleted_at=GONE),
+        Novel(id=3, author_id=1, plot="x"),
+        Novel(id=4, author_id=2, plot="y", deleted_at=GONE, deletion_id=uuid.uuid4()),
+        Book(id=5, author_id=3),
+        Membership(author_id=1, group_id=1),
+        Membership(author_id=1, group_id=2),
+        Membership(author_id=1, group_id=3, deleted_at=GONE),
+    ],
+    lambda: [Reader(id=1, book_id=1), Reader(id=2, book_id=2)],
+)
+
+
+@pytest.fixture(scope="session")
+def library(make_template: Callable[..., str]) -> sa.Engine:
+    """An engine on a library that is only read."""
+    urls: list[str] = []
+
+    def load(url: str) -> None:
+        _load(url)
+        urls.append(url)
+
+    make_template(load)
+    return _engine(urls[0])
+
+
+@pytest.fixture(scope="session")
+def shelf(make_template: Callable[..., str]) -> str:
+    """A template of a library."""
+    return make_template(_load)
+
+
+@pytest.fixture
+def engine(make_database: Callable[..., str], shelf: str) -> sa.Engine:
+    """An engine on a library that is the test's own."""
+    return _engine(make_database(shelf))
+
+
+@pytest.fixture
+def live(engine: sa.Engine) -> Iterator[LiveSession]:
+    """A session that may change the library."""
+    with sessionmaker(engine, class_=LiveSession)() as session:
+        yield session
+
+
+@pytest.fixture
+def reading(library: sa.Engine) -> Iterator[LiveSession]:
+    """A session that only reads."""
+    with sessionmaker(library, class_=LiveSession)() as session:
+        yield session
+
+
+def _ids(result: Any) -> list[Any]:
+    return sorted(row.id if hasattr(row, "id") else row for row in result)
+
+
+# Statements
+
+
+other = aliased(Book)
+STATEMENTS: dict[str, tuple[Callable[[], Any], list[Any]]] = {
+    "a select": (lambda: select(Author.id), [1, 2]),
+    "a condition": (lambda: select(Author.id).where(Author.id > 1), [2]),
+    "a limit": (lambda: select(Author.id).order_by(Author.id.desc()).limit(1), [2]),
+    "an or": (lambda: select(Author.id).where(sa.or_(Author.id == 3, Author.id == 1)), [1]),
+    "an alias": (lambda: select(other.id), [1, 3, 5]),
+    "a join": (lambda: select(Book.id).join(Book.author), [1, 3]),
+    "a join on a condition": (
+        lambda: select(Book.id).join(Author, Author.id == Book.author_id),
+        [1, 3],
+    ),
+    "a join the other way": (lambda: select(Author.id).join(Author.books), [1, 1]),
+    "an outer join": (
+        lambda: select(sa.func.coalesce(Book.id, 0)).select_from(Author).outerjoin(Author.books),
+        [0, 1, 3],
+    ),
+    "an outer join to the deleted": (
+        lambda: select(sa.func.coalesce(Author.id, 0)).select_from(Book).outerjoin(Book.author),
+        [0, 1, 1],
+    ),
+    "two entities without a join": (
+        lambda: select(Book.id).where(Author.id == Book.author_id),
+        # What the module says of 2.0; ask for a column of it, or join.
+        [1, 3] if KNOWS_EXISTS else [1, 3, 5],
+    ),
+    "two entities, both asked for": (
+        lambda: select(Book.id, Author.id).where(Author.id == Book.author_id),
+        [1, 3],
+    ),
+    "a count": (lambda: select(sa.func.count()).select_from(Author), [2]),
+    "a count of a column": (lambda: select(sa.func.count(Book.id)), [3]),
+    "groups": (lambda: select(sa.func.count(Book.id)).group_by(Book.author_id), [1, 2]),
+    "exists": (
+        lambda: select(Author.id).where(
+            select(Book.id).where(Book.author_id == Author.id).exists()
+        ),
+        [1],
+    ),
+    "any": (lambda: select(Author.id).where(Author.books.any()), [1]),
+    "not any": (lambda: select(Author.id).where(~Author.books.any()), [2]),
+    "any of a condition": (lambda: select(Author.id).where(Author.books.any(Book.id < 3)), [1]),
+    "any among others": (
+        lambda: select(Author.id).where(sa.or_(~Author.books.any(), Author.id == 7)),
+        [2],
+    ),
+    "any through a table between": (lambda: select(Author.id).where(Author.circles.any()), [1]),
+    "has": (lambda: select(Book.id).where(Book.author.has()), [1, 3]),
+    "in a subquery": (
+        lambda: select(Author.id).where(Author.id.in_(select(Book.author_id))),
+        [1],
+    ),
+    "a scalar subquery": (
+        lambda: select(
+            select(sa.func.count(Book.id))
+            .where(Book.author_id == Author.id)
+            .correlate(Author)
+            .scalar_subquery()
+        ).select_from(Author),
+        [0, 2],
+    ),
+    "a subquery": (lambda: select(select(Book.id).subquery().c.id), [1, 3, 5]),
+    "an entity over a subquery": (
+        lambda: select(aliased(Book, select(Book).subquery()).id),
+        [1, 3, 5],
+    ),
+    "a common table expression": (lambda: select(select(Book.id).cte().c.id), [1, 3, 5]),
+    "a lateral subquery": (
+        lambda: (
+            select(sa.literal_column("one.id"))
+            .select_from(Author)
+            .join(select(Book.id).where(Book.author_id == Author.id).lateral("one"), sa.true())
+        ),
+        [1, 3],
+    ),
+    "a union": (
+        lambda: sa.union(select(Book.id), select(Author.id + 10)),
+        [1, 3, 5, 11, 12],
+    ),
+    "a union of all": (
+        lambda: sa.union_all(select(Book.id), select(Book.id)),
+        [1, 1, 3, 3, 5, 5],
+    ),
+    "except": (lambda: sa.except_(select(Book.id), select(Author.id)), [3, 5]),
+    "an entity from a union": (
+        lambda: select(Book).from_statement(sa.union(select(Book), select(Book))),
+        [1, 3, 5],
+    ),
+    "an entity over a union": (
+        lambda: select(aliased(Author, sa.union(select(Author), select(Author)).subquery()).id),
+        [1, 2],
+    ),
+    "a subclass": (lambda: select(Novel.id), [3]),
+    "polymorphic": (lambda: select(with_polymorphic(Book, "*").id), [1, 3, 5]),
+    "a table between": (lambda: select(Circle.id).join(Author.circles), [1, 3]),
+    "a model between": (
+        lambda: select(Circle.id).join(Membership, Membership.group_id == Circle.id).join(Author),
+        [1],
+    ),
+    "what has no soft delete, joined": (lambda: select(Reader.id).join(Reader.book), [1]),
+    "what has no soft delete": (lambda: select(Reader.id), [1, 2]),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), STATEMENTS.values(), ids=STATEMENTS)
+def test_a_statement_sees_live_rows_only(
+    reading: LiveSession, make: Callable[[], Any], expected: list[Any]
+) -> None:
+    statement = make()
+    for _ in range(2):  # once more, from the cache of compiled statements
+        assert _ids(reading.scalars(statement)) == expected
+
+
+@pytest.mark.parametrize("make", [make for make, _ in STATEMENTS.values()], ids=STATEMENTS)
+def test_another_session_sees_all_as_before(
+    library: sa.Engine, reading: LiveSession, make: Callable[[], Any]
+) -> None:
+    statement = make()
+    with Session(library) as plain:
+        before = _ids(plain.scalars(statement))
+        reading.scalars(statement).all()
+        assert _ids(plain.scalars(statement)) == before
+    everything = statement.execution_options(include_deleted=True)
+    assert _ids(reading.scalars(everything)) == before
+
+
+def test_the_query_interface_sees_live_rows_only(reading: LiveSession) -> None:
+    assert reading.query(Author).count() == 2
+    assert reading.query(Author).filter_by(id=3).one_or_none() is None
+    assert reading.query(reading.query(Book).filter(Book.id == 2).exists()).scalar() is False
+    union = reading.query(Book).filter(Book.id < 3).union(reading.query(Book).filter(Book.id > 3))
+    assert _ids(union) == [1, 5]
+    assert reading.query(Author).join(Author.books).distinct().count() == 1
+
+
+# Loading
+
+
+@pytest.mark.parametrize(
+    "option",
+    [None, joinedload, selectinload, subqueryload],
+    ids=lambda o: getattr(o, "__name__", "lazy"),
+)
+def test_relationships_hold_live_rows_only(reading: LiveSession, option: Any) -> None:
+    loaded = select(Author).where(Author.id < 3).order_by(Author.id)
+    if option is not None:
+        loaded = loaded.options(option(Author.books), option(Author.circles))
+    first, second = reading.scalars(loaded).unique().all()
+    assert (_ids(first.books), _ids(second.books)) == ([1, 3], [])
+    # A table between, without its own model in the statement, is a table like any other.
+    assert _ids(first.circles) == [1, 3]
+
+
+@pytest.mark.parametrize("option", [None, joinedload, selectinload, subqueryload])
+def test_a_reference_to_a_deleted_row_leads_nowhere(reading: LiveSession, option: Any) -> None:
+    books = select(Book).where(Book.id.in_([1, 5])).order_by(Book.id)
+    if option is not None:
+        books = books.options(option(Book.author))
+    one, orphan = reading.scalars(books).unique().all()
+    assert one.author is not None
+    assert one.author.id == 1
+    assert orphan.author is None
+
+
+def test_eager_loads_in_a_row_are_filtered_at_every_step(reading: LiveSession) -> None:
+    for first, second in ((joinedload, selectinload), (selectinload, joinedload)):
+        reading.expunge_all()
+        readers = reading.scalars(
+            select(Reader)
+            .order_by(Reader.id)
+            .options(first(Reader.book).options(second(Book.author).selectinload(Author.books)))
+        ).all()
+        assert [reader.book and reader.book.id for reader in readers] == [1, None]
+        assert readers[0].book is not None
+        assert readers[0].book.author is not None
+        assert _ids(readers[0].book.author.books) == [1, 3]
+
+
+def test_contains_eager_takes_what_the_join_found(reading: LiveSession) -> None:
+    authors = reading.scalars(
+        select(Author).join(Author.books).options(contains_eager(Author.books))
+    ).unique()
+    assert [_ids(author.books) for author in authors] == [[1, 3]]
+
+
+def test_a_lazy_load_after_commit_is_filtered_too(live: LiveSession, engine: sa.Engine) -> None:
+    author = live.get(Author, 1)
+    assert _ids(author.books) == [1, 3]
+    with Session(engine) as other:
+        other.execute(sa.update(Book).where(Book.id == 3).values(deleted_at=GONE))
+        other.commit()
+    live.commit()
+    assert _ids(author.books) == [1]
+
+
+def test_a_count_in_a_column_property_counts_live_rows(reading: LiveSession) -> None:
+    numbers = dict(reading.execute(select(Counted.id, Counted.number).where(Counted.id < 3)).all())
+    assert numbers == {1: 2, 2: 0}
+
+
+# get and the identity map
+
+
+def test_get_does_not_find_a_deleted_row(reading: LiveSession) -> None:
+    assert reading.get(Author, 3) is None
+    assert reading.get(Author, 1) is not None
+    with pytest.raises(sa.exc.NoResultFound):
+        reading.get_one(Author, 3)
+    found = reading.get(Author, 3, execution_options={"include_deleted": True})
+    assert found is not None
+    # It is in the identity map now, and still not there.
+    assert reading.get(Author, 3) is None
+    assert reading.get(Author, 3, populate_existing=True) is None
+
+
+def test_what_is_deleted_in_the_session_is_gone_after_the_flush(live: LiveSession) -> None:
+    book, author = live.get(Book, 1), live.get(Author, 1)
+    author.deleted_at = datetime.now(UTC)
+    live.flush()
+    assert author not in live
+    assert live.get(Author, 1) is None
+    live.refresh(book)
+    assert book.author is None
+    assert _ids(live.scalars(select(Author.id))) == [2]
+    live.commit()
+    assert live.get(Author, 1) is None
+
+
+def test_a_change_by_a_function_is_noticed_too(live: LiveSession) -> None:
+    author = live.get(Author, 1)
+    author.deleted_at = sa.func.now()
+    live.flush()
+    assert live.get(Author, 1) is None
+    live.commit()
+
+
+def test_a_live_object_can_be_refreshed_and_expired(live: LiveSession) -> None:
+    author = live.get(Author, 1)
+    live.expire(author)
+    assert author.name == "a"
+    live.refresh(author)
+    live.commit()
+    assert author.name == "a"
+
+
+def test_an_object_that_somebody_else_deletes_can_still_be_looked_at(
+    live: LiveSession, engine: sa.Engine
+) -> None:
+    author = live.get(Author, 1)
+    with Session(engine) as other:
+        other.execute(sa.update(Author).where(Author.id == 1).values(deleted_at=GONE))
+        other.commit()
+    live.commit()
+    assert author.name == "a"
+    assert live.get(Author, 1) is None
+
+
+# Writing
+
+
+def test_bulk_changes_touch_live_rows_only(live: LiveSession) -> None:
+    assert live.execute(sa.update(Author).values(name="new")).rowcount == 2
+    everything = sa.update(Author).values(name="all").execution_options(include_deleted=True)
+    assert live.execute(everything).rowcount == 3
+    live.execute(sa.delete(Reader))
+    assert live.execute(sa.delete(Book).where(Book.kind == "book")).rowcount == 2
+    left = select(Book.id).execution_options(include_deleted=True)
+    assert _ids(live.scalars(left)) == [2, 3, 4]
+
+
+def test_new_objects_are_live(live: LiveSession) -> None:
+    live.add(Author(id=9, name="n"))
+    live.commit()
+    assert live.get(Author, 9).deleted_at is None
+
+
+# Names, and what is not filtered
+
+
+def test_columns_under_other_names_are_declared_again(live: LiveSession, engine: sa.Engine) -> None:
+    class OtherBase(DeclarativeBase):
+        pass
+
+    class Thing(SoftDeletable, OtherBase):
+        __tablename__ = "thing"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        deleted_at: Mapped[datetime | None] = mapped_column("gone", sa.DateTime(timezone=True))
+
+    OtherBase.metadata.create_all(engine)
+    live.add_all([Thing(id=1), Thing(id=2, deleted_at=GONE)])
+    live.commit()
+    assert _ids(live.scalars(select(Thing.id))) == [1]
+    assert live.scalars(sa.text("select id from thing where gone is not null")).all() == [2]
+
+
+def test_a_lazy_load_of_what_was_loaded_with_the_deleted_is_filtered(reading: LiveSession) -> None:
+    everything = select(Author).execution_options(include_deleted=True)
+    authors = {author.id: author for author in reading.scalars(everything)}
+    assert _ids(authors) == [1, 2, 3]
+    assert _ids(authors[1].books) == [1, 3]
+    eager = everything.options(selectinload(Author.books)).where(Author.id == 2)
+    reading.expunge_all()
+    assert _ids(reading.scalars(eager).one().books) == [4]
+
+
+def test_text_and_core_tables_see_every_row(reading: LiveSession) -> None:
+    # What the module says of itself; if SQLAlchemy learns it, the page may say so.
+    assert reading.execute(sa.text("select count(*) from author")).scalar() == 3
+    assert len(reading.execute(select(Author.__table__)).all()) == 3
