@@ -14,14 +14,17 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
+from typing import NamedTuple
 
 from fkdoctor.errors import AmbiguousName, UnknownName
 from fkdoctor.identifier import quote, quote_all, split_qualified
 
 
-@dataclass(frozen=True, order=True)
-class TableName:
-    """A table's schema and name; `str()` gives it as SQL text."""
+class TableName(NamedTuple):
+    """A table's schema and name; `str()` gives it as SQL text.
+
+    A tuple, because a large audit asks for the hash of these a million times.
+    """
 
     schema: str
     name: str
@@ -268,7 +271,7 @@ class Table:
         ]
         return tuple(sorted(keys, key=lambda key: (not key.primary, key.name)))
 
-    @property
+    @cached_property
     def primary_key(self) -> UniqueKey | None:
         """The primary key, if there is one."""
         return next((key for key in self.unique_keys if key.primary), None)
@@ -550,11 +553,11 @@ class Schema:
 
     def plans_for(self, key: ForeignKey) -> tuple[KeyPlan, ...]:
         """What the planner said of the key, for each table with its rows; () if it wasn't asked."""
-        return self._plans.get(key.label, ())
+        return self._plans.get(key.label, ()) if self.plans else ()
 
     def row_count(self, reference: ForeignKey | LogicalReference, flaw: Flaw) -> RowCount | None:
         """How many of its rows have the flaw; None where they were not looked at."""
-        return self._row_counts.get((reference.label, flaw))
+        return self._row_counts.get((reference.label, flaw)) if self.row_counts else None
 
     def trigger_function(self, trigger: Trigger) -> TriggerFunction | None:
         """The function that the trigger calls; None where it could not be read."""
