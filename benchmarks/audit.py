@@ -139,7 +139,8 @@ def measure(url: str, runs: int) -> float:
     print(
         f"{len(schema.tables):,} tables, {len(schema.foreign_keys):,} keys, "
         f"{len(findings):,} findings: read {median['read']:.2f} s, judge {median['judge']:.2f} s, "
-        f"together {total:.2f} s, {statistics.median(own):.2f} s of it our own CPU; SQLAlchemy's inspector {median['inspector']:.2f} s "
+        f"together {total:.2f} s, {statistics.median(own):.2f} s of it our own CPU; "
+        f"SQLAlchemy's inspector {median['inspector']:.2f} s "
         f"(audit / inspector = {ratio:.2f}), bare rows {median['bare']:.2f} s "
         f"(read / bare = {median['read'] / median['bare']:.1f}); at most {memory} MiB"
     )

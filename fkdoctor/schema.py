@@ -407,6 +407,46 @@ class LogicalReference:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelKey:
+    """A foreign key as an application's model declares it; None where it says nothing."""
+
+    name: str | None
+    referencing: TableName
+    referencing_columns: tuple[str, ...]
+    referenced: TableName
+    referenced_columns: tuple[str, ...]
+    on_delete: str | None
+    on_update: str | None
+    match: str | None
+    deferrable: bool
+    initially_deferred: bool
+
+    @property
+    def arrow(self) -> str:
+        """What points where, as ForeignKey.arrow says it."""
+        columns = quote_all(self.referencing_columns)
+        if len(self.referencing_columns) > 1:
+            columns = f"({columns})"
+        return f"{columns} → {self.referenced}({quote_all(self.referenced_columns)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRelation:
+    """A relationship of a model to many others, and what its mapper does with them.
+
+    `label` is `Class.attribute`; `deletes` is whether deleting the one deletes the many, `passive`
+    is '' (they are loaded first), 'unloaded' (those not loaded are left to the database) or 'all'.
+    """
+
+    label: str
+    referencing: TableName
+    referencing_columns: tuple[str, ...]
+    referenced: TableName
+    deletes: bool
+    passive: str
+
+
 class Flaw(Enum):
     """What was looked for in the rows of a reference.
 
@@ -481,7 +521,8 @@ class Schema:
     """One consistent look at a database: every table and every foreign key outside the catalogs.
 
     `references` and `soft_delete_column` are what fkdoctor.toml says about it, `row_counts` what
-    was found in the rows and `plans` what the planner said, if they were asked.
+    was found in the rows and `plans` what the planner said, if they were asked;
+    `model_keys`, `model_relations` and `modelled` (tables) what the application's models say.
     """
 
     database: str
@@ -497,6 +538,9 @@ class Schema:
     soft_delete_column: str = "deleted_at"
     row_counts: tuple[RowCount, ...] = ()
     plans: tuple[KeyPlan, ...] = ()
+    model_keys: tuple[ModelKey, ...] = ()
+    model_relations: tuple[ModelRelation, ...] = ()
+    modelled: frozenset[TableName] = frozenset()
 
     @cached_property
     def _plans(self) -> Mapping[str, tuple[KeyPlan, ...]]:
