@@ -394,8 +394,9 @@ class LogicalReference:
 
     @property
     def label(self) -> str:
-        """Where it comes from: `mlops.user_interactions.letter_id`."""
-        return f"{self.referencing}.{quote(self.referencing_column)}"
+        """Where it comes from: `mlops.user_interactions.letter_id`, and its condition if any."""
+        column = f"{self.referencing}.{quote(self.referencing_column)}"
+        return f"{column} where {self.condition}" if self.condition else column
 
     @property
     def arrow(self) -> str:
@@ -478,6 +479,16 @@ class RowCount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KindCount:
+    """In how many sampled rows a column says that its neighbour `key` is of that kind."""
+
+    table: TableName
+    key: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeyPlan:
     """How the planner would find the rows of `table` that reference a row by the key (its label).
 
@@ -520,8 +531,8 @@ class ReplicaSetting:
 class Schema:
     """One consistent look at a database: every table and every foreign key outside the catalogs.
 
-    `references` and `soft_delete_column` are what fkdoctor.toml says about it, `row_counts` what
-    was found in the rows and `plans` what the planner said, if they were asked;
+    `references` and `soft_delete_column` are what fkdoctor.toml says about it, `row_counts` and
+    `kinds` what was found in the rows and `plans` what the planner said, if they were asked;
     `model_keys`, `model_relations` and `modelled` (tables) what the application's models say.
     """
 
@@ -537,6 +548,7 @@ class Schema:
     references: tuple[LogicalReference, ...] = ()
     soft_delete_column: str = "deleted_at"
     row_counts: tuple[RowCount, ...] = ()
+    kinds: tuple[KindCount, ...] = ()
     plans: tuple[KeyPlan, ...] = ()
     model_keys: tuple[ModelKey, ...] = ()
     model_relations: tuple[ModelRelation, ...] = ()

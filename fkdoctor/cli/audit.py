@@ -20,7 +20,13 @@ from fkdoctor.inspect.logical import declare
 from fkdoctor.inspect.models import with_models
 from fkdoctor.inspect.proof import ask_planner
 from fkdoctor.inspect.rowlog import RowLog
-from fkdoctor.inspect.rows import Thoroughness, choose_references, count_rows, with_rows_counted
+from fkdoctor.inspect.rows import (
+    Thoroughness,
+    choose_references,
+    count_kinds_of_references,
+    count_rows,
+    with_rows_counted,
+)
 from fkdoctor.render import html, markdown, text
 from fkdoctor.render.document import report_as_json
 from fkdoctor.render.sarif import report_as_sarif
@@ -134,6 +140,9 @@ def audit(
             references = choose_references(schema, scope.covers)
             log = RowLog(resume_path, schema) if resume_path else None
             schema = _look_at_rows(session.connection, schema, references, thoroughness, log)
+            schema = count_kinds_of_references(
+                session.connection, schema, scope.covers, thoroughness.statement_timeout
+            )
     report = make_report(
         schema,
         scope=scope,
