@@ -218,9 +218,8 @@ def test_declared_references_are_looked_at_like_keys(lab: Any) -> None:
     found = {
         finding.subject: finding for finding in audit_schema(schema) if finding.rule.id == "FK051"
     }
-    assert (
-        "1 row of s.down references nothing in s.up" in found["s.down.a where kind = 'x:y'"].detail
-    )
+    some = found["s.down.a where kind = 'x:y'"]
+    assert "1 row of s.down references nothing in s.up" in some.detail
     assert "By id: 2 → 7." in some.detail
     assert "By id: 2 → 9 and 2 → 8." in found["s.down.many"].detail
     assert {str(table) for table in some.tables} == {
