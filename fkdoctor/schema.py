@@ -14,14 +14,17 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
+from typing import NamedTuple
 
 from fkdoctor.errors import AmbiguousName, UnknownName
 from fkdoctor.identifier import quote, quote_all, split_qualified
 
 
-@dataclass(frozen=True, order=True)
-class TableName:
-    """A table's schema and name; `str()` gives it as SQL text."""
+class TableName(NamedTuple):
+    """A table's schema and name; `str()` gives it as SQL text.
+
+    A tuple, because a large audit asks for the hash of these a million times.
+    """
 
     schema: str
     name: str
@@ -268,7 +271,7 @@ class Table:
         ]
         return tuple(sorted(keys, key=lambda key: (not key.primary, key.name)))
 
-    @property
+    @cached_property
     def primary_key(self) -> UniqueKey | None:
         """The primary key, if there is one."""
         return next((key for key in self.unique_keys if key.primary), None)
@@ -391,8 +394,9 @@ class LogicalReference:
 
     @property
     def label(self) -> str:
-        """Where it comes from: `mlops.user_interactions.letter_id`."""
-        return f"{self.referencing}.{quote(self.referencing_column)}"
+        """Where it comes from: `mlops.user_interactions.letter_id`, and its condition if any."""
+        column = f"{self.referencing}.{quote(self.referencing_column)}"
+        return f"{column} where {self.condition}" if self.condition else column
 
     @property
     def arrow(self) -> str:
@@ -402,6 +406,46 @@ class LogicalReference:
             f"{quote(self.referencing_column)}{brackets} → "
             f"{self.referenced}({quote(self.referenced_column)})"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelKey:
+    """A foreign key as an application's model declares it; None where it says nothing."""
+
+    name: str | None
+    referencing: TableName
+    referencing_columns: tuple[str, ...]
+    referenced: TableName
+    referenced_columns: tuple[str, ...]
+    on_delete: str | None
+    on_update: str | None
+    match: str | None
+    deferrable: bool
+    initially_deferred: bool
+
+    @property
+    def arrow(self) -> str:
+        """What points where, as ForeignKey.arrow says it."""
+        columns = quote_all(self.referencing_columns)
+        if len(self.referencing_columns) > 1:
+            columns = f"({columns})"
+        return f"{columns} → {self.referenced}({quote_all(self.referenced_columns)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRelation:
+    """A relationship of a model to many others, and what its mapper does with them.
+
+    `label` is `Class.attribute`; `deletes` is whether deleting the one deletes the many, `passive`
+    is '' (they are loaded first), 'unloaded' (those not loaded are left to the database) or 'all'.
+    """
+
+    label: str
+    referencing: TableName
+    referencing_columns: tuple[str, ...]
+    referenced: TableName
+    deletes: bool
+    passive: str
 
 
 class Flaw(Enum):
@@ -432,6 +476,16 @@ class RowCount:
     looked_at: int | None = None
     identity: tuple[str, ...] = ()
     rows: tuple[tuple[str | None, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindCount:
+    """In how many sampled rows a column says that its neighbour `key` is of that kind."""
+
+    table: TableName
+    key: str
+    kind: str
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -477,8 +531,9 @@ class ReplicaSetting:
 class Schema:
     """One consistent look at a database: every table and every foreign key outside the catalogs.
 
-    `references` and `soft_delete_column` are what fkdoctor.toml says about it, `row_counts` what
-    was found in the rows and `plans` what the planner said, if they were asked.
+    `references` and `soft_delete_column` are what fkdoctor.toml says about it, `row_counts` and
+    `kinds` what was found in the rows and `plans` what the planner said, if they were asked;
+    `model_keys`, `model_relations` and `modelled` (tables) what the application's models say.
     """
 
     database: str
@@ -493,7 +548,11 @@ class Schema:
     references: tuple[LogicalReference, ...] = ()
     soft_delete_column: str = "deleted_at"
     row_counts: tuple[RowCount, ...] = ()
+    kinds: tuple[KindCount, ...] = ()
     plans: tuple[KeyPlan, ...] = ()
+    model_keys: tuple[ModelKey, ...] = ()
+    model_relations: tuple[ModelRelation, ...] = ()
+    modelled: frozenset[TableName] = frozenset()
 
     @cached_property
     def _plans(self) -> Mapping[str, tuple[KeyPlan, ...]]:
@@ -550,11 +609,11 @@ class Schema:
 
     def plans_for(self, key: ForeignKey) -> tuple[KeyPlan, ...]:
         """What the planner said of the key, for each table with its rows; () if it wasn't asked."""
-        return self._plans.get(key.label, ())
+        return self._plans.get(key.label, ()) if self.plans else ()
 
     def row_count(self, reference: ForeignKey | LogicalReference, flaw: Flaw) -> RowCount | None:
         """How many of its rows have the flaw; None where they were not looked at."""
-        return self._row_counts.get((reference.label, flaw))
+        return self._row_counts.get((reference.label, flaw)) if self.row_counts else None
 
     def trigger_function(self, trigger: Trigger) -> TriggerFunction | None:
         """The function that the trigger calls; None where it could not be read."""

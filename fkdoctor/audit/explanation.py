@@ -22,11 +22,15 @@ _ALSO_FINDS = "-- Also finds "
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """A rule, SQL in which it finds something, and SQL in which it does not."""
+    """A rule, SQL in which it finds something, and SQL in which it does not.
+
+    `model` is Python: the application's model, beside which both are laid, where the rule asks it.
+    """
 
     rule: Rule
     bad: str
     good: str
+    model: str | None
 
     @property
     def found_in_bad(self) -> frozenset[str]:
@@ -63,8 +67,13 @@ def explain_rule(rule_id: str, rules: Iterable[Rule] = RULES) -> Explanation:
             why=f"Nearest: {', '.join(known[name].id for name in near)}." if near else "",
             next="List them with: fkdoctor rules",
         )
-    return Explanation(rule=rule, bad=_load(rule, "bad"), good=_load(rule, "good"))
+    return Explanation(
+        rule=rule,
+        bad=_load(rule, "bad.sql"),
+        good=_load(rule, "good.sql"),
+        model=_load(rule, "model.py") if rule.reads_models else None,
+    )
 
 
 def _load(rule: Rule, name: str) -> str:
-    return (_EXAMPLES / rule.id / f"{name}.sql").read_text(encoding="utf-8")
+    return (_EXAMPLES / rule.id / name).read_text(encoding="utf-8")

@@ -50,7 +50,8 @@ class Rule:
 
     `condition` says when the rule speaks, `effect` why that hurts, `remedy` what to do. `severity`
     is that of most of its findings. `since` and `until` are the major versions of PostgreSQL on
-    which it can happen; `reads_rows` is whether it speaks only where rows were looked at.
+    which it can happen; `reads_rows` and `reads_models` are whether it speaks only where
+    rows were looked at, or an application's models.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Rule:
     since: int | None = None
     until: int | None = None
     reads_rows: bool = False
+    reads_models: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,16 @@ from fkdoctor.config import FILE_NAME, SEVERITIES, parse_duration
 from fkdoctor.errors import ConfigError
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.logical import declare
+from fkdoctor.inspect.models import with_models
 from fkdoctor.inspect.proof import ask_planner
 from fkdoctor.inspect.rowlog import RowLog
-from fkdoctor.inspect.rows import Thoroughness, choose_references, count_rows, with_rows_counted
+from fkdoctor.inspect.rows import (
+    Thoroughness,
+    choose_references,
+    count_kinds_of_references,
+    count_rows,
+    with_rows_counted,
+)
 from fkdoctor.render import html, markdown, text
 from fkdoctor.render.document import report_as_json
 from fkdoctor.render.sarif import report_as_sarif
@@ -84,6 +91,11 @@ FINDINGS = 1
     is_flag=True,
     help="Ask the planner, key by key, whether an index serves; nothing is executed.",
 )
+@click.option(
+    "--models",
+    metavar="MODULE:BASE",
+    help="Lay SQLAlchemy models beside the database: package.module:Base.",
+)
 @database_options
 def audit(
     url: str | None,
@@ -98,6 +110,7 @@ def audit(
     data_timeout: str,
     resume_path: Path | None,
     prove: bool,
+    models: str | None,
 ) -> None:
     """Show every foreign key with its rule, and what is wrong with them.
 
@@ -113,6 +126,8 @@ def audit(
             session.connection, statement_timeout=config.database.statement_timeout
         )
         schema = declare(schema, config)
+        if models:
+            schema = with_models(schema, models)
         default = () if schemas or tables else config.database.schemas
         scope = select_scope(schema, schemas or default, tables, config.database.schemas)
         if prove:
@@ -125,12 +140,19 @@ def audit(
             references = choose_references(schema, scope.covers)
             log = RowLog(resume_path, schema) if resume_path else None
             schema = _look_at_rows(session.connection, schema, references, thoroughness, log)
+            schema = count_kinds_of_references(
+                session.connection, schema, scope.covers, thoroughness.statement_timeout
+            )
     report = make_report(
         schema,
         scope=scope,
         ignore=config.audit.ignore,
         baseline=baseline,
-        rules=RULES if data else tuple(rule for rule in RULES if not rule.reads_rows),
+        rules=tuple(
+            rule
+            for rule in RULES
+            if (data or not rule.reads_rows) and (models or not rule.reads_models)
+        ),
     )
     for pattern in report.idle_ignores:
         click.echo(f"Nothing corresponds to ignore = {pattern!r} any more.", err=True)

@@ -22,6 +22,8 @@ def partition_family(schema: Schema, table: TableName) -> tuple[TableName, ...]:
     """The table with all partitions above and below it: the same rows under several names."""
     above: list[TableName] = []
     current = schema.table(table).partition_of
+    if current is None and not schema.partitions(table):
+        return (table,)
     while current is not None:
         above.append(current)
         current = schema.table(current).partition_of

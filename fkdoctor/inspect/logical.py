@@ -82,6 +82,11 @@ class Likeness:
     by_name: str
 
     @property
+    def in_json(self) -> bool:
+        """Whether it is a list in JSON, which nothing here looks into."""
+        return self.column.base_type in _JSON
+
+    @property
     def reference(self) -> LogicalReference:
         """The reference that it looks like."""
         return LogicalReference(
@@ -143,6 +148,9 @@ def _ancestors(schema: Schema, table: Table) -> Iterator[TableName]:
         yield from _ancestors(schema, schema.table(above))
 
 
+_JSON = ("json", "jsonb")
+
+
 class _Targets:
     """The tables that a column's name can mean: those with a primary key of one column."""
 
@@ -160,13 +168,13 @@ class _Targets:
 
     def named_by(self, table: Table, column: Column, *, elements: bool) -> Likeness | None:
         match = _ENDING.fullmatch(column.name)
-        is_array = column.base_type.endswith("[]")
+        is_array = column.base_type.endswith("[]") or column.base_type in _JSON
         if not match or is_array is not elements or bool(match["many"]) is not elements:
             return None
         primary = table.primary_key.columns if table.primary_key else ()
         if (column.name,) == primary:
             return None
-        of_type = column.base_type.removesuffix("[]")
+        of_type = None if column.base_type in _JSON else column.base_type.removesuffix("[]")
         stem = _snake(match["stem"])
         for names, by in (
             (_forms(stem), "the table's name"),
@@ -174,17 +182,36 @@ class _Targets:
         ):
             candidates = [one for name in names for one in self._by_name.get(name, ())]
             near = [one for one in candidates if one[0].name.schema == table.name.schema]
-            fitting = [one for one in near or candidates if one[1].base_type == of_type]
+            fitting = [one for one in near or candidates if of_type in (None, one[1].base_type)]
             if len(fitting) == 1 and _ends_like(match, fitting[0][1]):
                 target, key = fitting[0]
                 return _likeness(table, column, target, key, by)
         alike = [one for one in self._by_key.get(column.name, ()) if one[0] is not table]
         near = [one for one in alike if one[0].name.schema == table.name.schema]
-        fitting = [one for one in near or alike if one[1].base_type == of_type]
+        fitting = [one for one in near or alike if of_type in (None, one[1].base_type)]
         if len(fitting) == 1 and len(alike) == 1:
             target, key = fitting[0]
             return _likeness(table, column, target, key, "the name of its primary key")
         return None
+
+    def of_kind(self, pair: Polymorph, kind: str) -> tuple[TableName, str] | None:
+        """The table and key of the rows of that kind: `Blog::Post` and `blog.post` mean posts."""
+        name = _snake(re.split(r"::|[./\\]", kind)[-1])
+        candidates = [one for form in _forms(name) for one in self._by_name.get(form, ())]
+        near = [one for one in candidates if one[0].name.schema == pair.table.schema]
+        fitting = [one for one in near or candidates if one[1].base_type == pair.key.base_type]
+        if len(fitting) != 1:
+            return None
+        table, key = fitting[0]
+        return table.name, key.name
+
+
+def tables_of_kinds(
+    schema: Schema, pair: Polymorph, kinds: Iterable[str]
+) -> dict[str, tuple[TableName, str]]:
+    """The table that each kind names, and its key; one that names none, or several, is left out."""
+    targets = _Targets(schema)
+    return {kind: found for kind in kinds if (found := targets.of_kind(pair, kind)) is not None}
 
 
 def _likeness(table: Table, column: Column, target: Table, key: Column, by: str) -> Likeness:

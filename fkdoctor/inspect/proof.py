@@ -15,7 +15,8 @@ from fkdoctor.identifier import quote
 from fkdoctor.inspect.coverage import compared_collation
 from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS
 from fkdoctor.schema import ForeignKey, Index, KeyPlan, Schema, Table, Unread
-from fkdoctor.statement.planning import Explain, look_up_references
+from fkdoctor.statement.closure import Explain
+from fkdoctor.statement.planning import look_up_references
 
 
 def ask_planner(connection: Connection, schema: Schema, keys: Iterable[ForeignKey]) -> Schema:

@@ -9,12 +9,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import lost, read_snapshot, said, set_local
+from fkdoctor.identifier import quote
 from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS
-from fkdoctor.inspect.logical import find_likenesses
+from fkdoctor.inspect.logical import find_likenesses, find_polymorphs
 from fkdoctor.inspect.soft_delete import soft_delete_column
 from fkdoctor.schema import (
     Flaw,
     ForeignKey,
+    KindCount,
     LogicalReference,
     MatchType,
     ReferentialAction,
@@ -27,6 +29,7 @@ from fkdoctor.statement.dangling import (
     Reference,
     count_dangling,
     count_half_null,
+    count_kinds,
     count_under_deleted,
     find_dangling,
     identity_columns,
@@ -56,7 +59,11 @@ class Thoroughness:
 
 def choose_references(schema: Schema, covers: Callable[[TableName], bool]) -> tuple[Reference, ...]:
     """The keys, declared references and likely ones from or to a table that is asked about."""
-    likely = (*find_likenesses(schema), *find_likenesses(schema, elements=True))
+    likely = [
+        likeness
+        for likeness in (*find_likenesses(schema), *find_likenesses(schema, elements=True))
+        if not likeness.in_json
+    ]
     everything: tuple[Reference, ...] = (
         *schema.foreign_keys,
         *schema.references,
@@ -99,6 +106,42 @@ def count_rows(
                 # The exact count takes the place of the sample's.
                 counts = [one for one in counts if one.flaw is not found.flaw] + [found]
         yield tuple(counts), tuple(unread)
+
+
+MOST_KINDS = 20
+
+
+def count_kinds_of_references(
+    connection: Connection,
+    schema: Schema,
+    covers: Callable[[TableName], bool],
+    statement_timeout: int,
+) -> Schema:
+    """The schema with the kinds that columns such as owner_type name, by a sample of the rows."""
+    kinds: list[KindCount] = []
+    unread: list[Unread] = []
+    for pair in find_polymorphs(schema):
+        if not covers(pair.table):
+            continue
+        percent = min(100.0, 100 * GUESSED / max(schema.row_estimate(pair.table) or 1, 1))
+        query = count_kinds(pair.table, pair.kind.name, pair.key.name, percent, MOST_KINDS)
+        try:
+            with read_snapshot(
+                connection, statement_timeout=statement_timeout, lock_timeout=LOCK_TIMEOUT_MS
+            ):
+                set_local(connection, row_security="off")
+                found = connection.execute(query).all()
+        except DBAPIError as error:
+            if lost(error):
+                raise
+            what = f"the kinds in {pair.table}.{quote(pair.kind.name)}"
+            unread.append(Unread(subject=what, reason=said(error)))
+        else:
+            kinds += (
+                KindCount(table=pair.table, key=pair.key.name, kind=kind, count=number)
+                for kind, number in found
+            )
+    return replace(schema, kinds=tuple(kinds), unread=(*schema.unread, *unread))
 
 
 def with_rows_counted(

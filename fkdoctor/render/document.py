@@ -37,6 +37,7 @@ def describe_rule(rule: Rule) -> dict[str, Any]:
         "since": rule.since,
         "until": rule.until,
         "reads_rows": rule.reads_rows,
+        "reads_models": rule.reads_models,
     }
 
 

@@ -21,6 +21,8 @@ def versions_of(rule: Rule) -> str:
     """Where the rule can speak: `PostgreSQL 18 and newer`; '' where on every version."""
     if rule.reads_rows:
         return "with --data"
+    if rule.reads_models:
+        return "with --models"
     if rule.since:
         return f"PostgreSQL {rule.since} and newer"
     return f"PostgreSQL {rule.until} and older" if rule.until else ""
@@ -80,6 +82,7 @@ def explain(explanation: Explanation) -> str:
             "",
             f"What to do: {rule.remedy}",
             "",
+            *(("Model:", "", _indented(explanation.model)) if explanation.model else ()),
             "Bad:",
             "",
             _indented(explanation.bad),
@@ -93,13 +96,15 @@ def explain(explanation: Explanation) -> str:
 def explain_as_json(explanation: Explanation) -> str:
     """The rule and its examples as JSON."""
     document = describe_rule(explanation.rule)
-    return to_json({**document, "bad": explanation.bad, "good": explanation.good})
+    model = {"model": explanation.model} if explanation.model else {}
+    return to_json({**document, **model, "bad": explanation.bad, "good": explanation.good})
 
 
 def explain_as_markdown(explanation: Explanation) -> str:
     """The rule's page."""
     rule = explanation.rule
     versions = versions_of(rule)
+    model = ("## Model", "", f"```python\n{explanation.model}```", "")
     return "\n".join(
         (
             _WRITTEN,
@@ -115,6 +120,7 @@ def explain_as_markdown(explanation: Explanation) -> str:
             "",
             f"**What to do.** {rule.remedy}",
             "",
+            *(model if explanation.model else ()),
             "## Bad",
             "",
             f"```sql\n{explanation.bad}```",

@@ -62,6 +62,19 @@ def lock_dangling(schema: Schema, key: ForeignKey, columns: Sequence[str], limit
     return query.with_for_update(of=rows)
 
 
+def count_kinds(table: TableName, kind: str, key: str, percent: float, limit: int) -> Query:
+    """The commonest values of `kind` in rows with a `key`, of a sample, and how often they come."""
+    rows = make_table(table, {kind, key}).tablesample(sa.func.system(percent), name="referencing")
+    number = sa.func.count()
+    return (
+        sa.select(as_text(rows.c[kind]), number)
+        .where(rows.c[kind].is_not(None), rows.c[key].is_not(None))
+        .group_by(rows.c[kind])
+        .order_by(number.desc(), rows.c[kind])
+        .limit(limit)
+    )
+
+
 def count_half_null(schema: Schema, key: ForeignKey) -> Query:
     """How many rows have NULL in some of the key's columns and a value in others."""
     rows = _referencing(schema, key, percent=None)

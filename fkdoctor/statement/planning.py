@@ -6,26 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import ClauseElement, ColumnElement, Executable
-from sqlalchemy.ext.compiler import compiles
+from sqlalchemy import ColumnElement
 from sqlalchemy.sql import quoted_name
 
 from fkdoctor.schema import ForeignKey, Schema, TableName
 from fkdoctor.statement.parts import Query, make_table, match_key, plain_type
-
-
-class Explain(Executable, ClauseElement):
-    """EXPLAIN (FORMAT JSON) of a query."""
-
-    inherit_cache = False
-
-    def __init__(self, query: Query) -> None:
-        self.query = query
-
-
-@compiles(Explain)
-def _compile_explain(element: Explain, compiler: Any, **options: Any) -> str:
-    return f"EXPLAIN (FORMAT JSON) {compiler.process(element.query, **options)}"
 
 
 def look_up_references(

@@ -104,7 +104,8 @@ def null_obstacles(schema: Schema, key: ForeignKey, columns: tuple[str, ...]) ->
     """What forbids NULL in one of the columns, in the table or in one of its partitions."""
     found: dict[str, None] = {}
     root = schema.table(key.referencing)
-    for table in dict.fromkeys((root, *schema.leaves(root.name))):
+    leaves = schema.leaves(root.name)
+    for table in leaves if leaves == (root,) else (root, *leaves):
         where = "" if table is root else f" in partition {table.name}"
         primary = table.primary_key.columns if table.primary_key else ()
         for name in columns:

@@ -36,7 +36,7 @@ def find_refused_nulls(schema: Schema) -> Iterator[Evidence]:
         told: dict[str, Severity] = {}
         for table in _holding(schema, key):
             always_filled = [column.name for column in table.columns if column.not_null]
-            for check in _checks(table):
+            for check in _checks(table, columns):
                 effect = effect_of_nulls(
                     check.definition, key.referencing_columns, columns, always_filled
                 )
@@ -70,16 +70,22 @@ def _nulling(schema: Schema) -> Iterator[tuple[ForeignKey, str, tuple[str, ...]]
             yield key, f"ON {event} SET DEFAULT", without
 
 
-def _holding(schema: Schema, key: ForeignKey) -> dict[Table, None]:
+def _holding(schema: Schema, key: ForeignKey) -> tuple[Table, ...]:
     """The key's table and the partitions that hold its rows."""
-    return dict.fromkeys((schema.table(key.referencing), *schema.leaves(key.referencing)))
+    table = schema.table(key.referencing)
+    leaves = schema.leaves(table.name)
+    return leaves if leaves == (table,) else (table, *leaves)
 
 
-def _checks(table: Table) -> Iterator[Constraint]:
-    """The CHECKs that can speak of NULL, but not by demanding a value outright."""
+def _checks(table: Table, columns: tuple[str, ...]) -> Iterator[Constraint]:
+    """The CHECKs on one of the columns, but those that just demand a value."""
     for constraint in table.constraints:
         asks = constraint.kind == "c" and constraint.enforced
-        if asks and demanded_not_null(constraint.definition) is None:
+        if (
+            asks
+            and not set(columns).isdisjoint(constraint.columns)
+            and demanded_not_null(constraint.definition) is None
+        ):
             yield constraint
 
 

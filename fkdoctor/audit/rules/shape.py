@@ -111,25 +111,29 @@ def _implies(schema: Schema, wider: ForeignKey, key: ForeignKey) -> bool:
 
 _BLOCKING = (ReferentialAction.NO_ACTION, ReferentialAction.RESTRICT)
 
-_GENERATED = re.compile(r".+_fkey\d*")
+_GENERATED = re.compile(r"(.+_fkey)\d*")
 
 
 def find_misleading_names(schema: Schema) -> Iterator[Evidence]:
     """The keys with the name that PostgreSQL gives to another table's or column's key."""
+    others = [
+        (key, stem, own)
+        for key in schema.foreign_keys
+        if (match := _GENERATED.fullmatch(key.name)) and (stem := match[1])
+        for own in (_generated_name(key.referencing, key.referencing_columns),)
+        if stem != own
+    ]
     names = {
-        (table.name.schema, generated): (table.name, column.name)
-        for table in schema.tables
+        (table.name.schema, _generated_name(table.name, (column.name,))): (table.name, column.name)
+        for table in (schema.tables if others else ())
         for column in table.columns
-        for generated in (_generated_name(table.name, (column.name,)),)
     }
-    for key in schema.foreign_keys:
-        stem = re.sub(r"_fkey\d+$", "_fkey", key.name)
+    for key, stem, own in others:
         meant = names.get((key.referencing.schema, stem))
-        if not _GENERATED.fullmatch(key.name) or meant is None:
+        if meant is None:
             continue
         table, column = meant
-        own = _generated_name(key.referencing, key.referencing_columns)
-        if (table == key.referencing and column in key.referencing_columns) or stem == own:
+        if table == key.referencing and column in key.referencing_columns:
             continue
         new = _free_name(schema, key, own)
         yield Evidence(

@@ -6,10 +6,15 @@ import json
 from collections.abc import Iterator
 
 from fkdoctor.audit.finding import Evidence, Rule, Severity
-from fkdoctor.audit.remedy import alter_table
-from fkdoctor.audit.wording import with_rows
+from fkdoctor.audit.remedy import alter_table, text_literal
+from fkdoctor.audit.wording import listed, with_rows
 from fkdoctor.identifier import quote
-from fkdoctor.inspect.logical import Likeness, find_likenesses, find_polymorphs
+from fkdoctor.inspect.logical import (
+    Likeness,
+    find_likenesses,
+    find_polymorphs,
+    tables_of_kinds,
+)
 from fkdoctor.schema import Flaw, Schema, TableKind, TableName
 
 
@@ -46,7 +51,7 @@ def find_listed(schema: Schema) -> Iterator[Evidence]:
             subject=_label(likeness.table, likeness.column.name),
             detail=f"{_looks(schema, likeness)}, each element one.{held}",
             tables=(likeness.table, likeness.target),
-            toml=_reference_block(likeness),
+            toml=None if likeness.in_json else _reference_block(likeness),
         )
 
 
@@ -54,13 +59,30 @@ def find_polymorphic(schema: Schema) -> Iterator[Evidence]:
     """The pairs of columns that look like references to rows of several tables."""
     for pair in find_polymorphs(schema):
         kind, key = quote(pair.kind.name), quote(pair.key.name)
+        found = {
+            one.kind: one.count
+            for one in schema.kinds
+            if (one.table, one.key) == (pair.table, pair.key.name)
+        }
+        tables = tables_of_kinds(schema, pair, found)
+        said = [f"{name} ({count:,})" for name, count in found.items()]
         yield Evidence(
             subject=_label(pair.table, pair.key.name),
             detail=(
                 f"In {with_rows(schema, pair.table)}, {kind} seems to say of which kind the row is "
                 f"whose key {key} holds; no foreign key checks that."
+                + (f" In a sample it says {listed(said)}." if said else "")
             ),
-            tables=(pair.table,),
+            tables=(pair.table, *(table for table, _ in tables.values())),
+            toml="\n\n".join(
+                _block(
+                    _label(pair.table, pair.key.name),
+                    _label(*target),
+                    where=f"{kind} = {text_literal(name)}",
+                )
+                for name, target in tables.items()
+            )
+            or None,
         )
 
 
@@ -85,7 +107,12 @@ def _looks(schema: Schema, likeness: Likeness) -> str:
     return (
         f"{quote(likeness.column.name)} of {with_rows(schema, likeness.table)} looks like a "
         f"reference to {with_rows(schema, likeness.target)}: it has {likeness.by_name} and "
-        f"the type of {quote(likeness.target_column)}, {likeness.column.type.removesuffix('[]')}"
+        + (
+            "is a list in JSON"
+            if likeness.in_json
+            else f"the type of {quote(likeness.target_column)}, "
+            f"{likeness.column.type.removesuffix('[]')}"
+        )
     )
 
 
@@ -97,11 +124,21 @@ def _reference_block(likeness: Likeness) -> str:
     brackets = "[]" if likeness.column.base_type.endswith("[]") else ""
     source = _label(likeness.table, likeness.column.name) + brackets
     target = _label(likeness.target, likeness.target_column)
+    return _block(source, target)
+
+
+def _block(source: str, target: str, where: str | None = None) -> str:
     # A TOML basic string is escaped as one in JSON.
-    return (
-        "[[reference]]\n"
-        f"from = {json.dumps(source, ensure_ascii=False)}\n"
-        f"to = {json.dumps(target, ensure_ascii=False)}"
+    lines = {"from": source, "to": target, "where": where}
+    return "\n".join(
+        (
+            "[[reference]]",
+            *(
+                f"{key} = {json.dumps(value, ensure_ascii=False)}"
+                for key, value in lines.items()
+                if value
+            ),
+        )
     )
 
 
@@ -151,7 +188,8 @@ RULES = (
         severity=Severity.INFO,
         condition=(
             "A table has two columns, such as owner_type and owner_id, of which the second has no "
-            "foreign key. A hint, from names and types alone."
+            "foreign key. A hint, from names and types; with --data it tells the kinds that the "
+            "rows have, and the tables these name."
         ),
         effect=(
             "No foreign key can check a reference whose table is named by a value: deleting the "
@@ -169,7 +207,8 @@ RULES = (
         severity=Severity.INFO,
         condition=(
             "An array column such as job_ids has a table's name in its name, and elements of the "
-            "type of its primary key. A hint, from names and types alone."
+            "type of its primary key; or a column of JSON has such a name. A hint, with --data "
+            "confirmed by a sample of the arrays."
         ),
         effect=(
             "PostgreSQL has no foreign keys from the elements of an array: deleting or merging a "

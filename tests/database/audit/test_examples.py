@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -14,6 +16,7 @@ from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.models import with_models
 from fkdoctor.inspect.rows import (
     Thoroughness,
     choose_references,
@@ -60,9 +63,11 @@ def run(url: str, sql: str) -> None:
                     cursor.execute(statement)
 
 
-def look(url: str, *, rows: bool) -> Schema:
+def look(url: str, *, rows: bool, model: str | None) -> Schema:
     with connect(open_engine(resolve_target(url, Config()))) as connection:
         schema = inspect_database(connection)
+        if model:
+            schema = with_models(schema, f"{model}:Base")
         if rows:
             thorough = Thoroughness(exact=True, statement_timeout=0)
             references = choose_references(schema, lambda table: True)
@@ -71,8 +76,8 @@ def look(url: str, *, rows: bool) -> Schema:
         return schema
 
 
-def found(url: str, *, rows: bool = False) -> tuple[Finding, ...]:
-    schema = look(url, rows=rows)
+def found(url: str, *, rows: bool = False, model: str | None = None) -> tuple[Finding, ...]:
+    schema = look(url, rows=rows, model=model)
     assert schema.unread == ()
     return audit_schema(schema)
 
@@ -95,6 +100,18 @@ def example_url(rule: Rule, database_url: str, has_icu: bool) -> Iterator[str]:
         run(database_url, "drop subscription example_feed")
 
 
+@pytest.fixture
+def model(rule: Rule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str | None:
+    """The module with the example's model, to be imported; None if it has none."""
+    source = explain_rule(rule.id).model
+    if source is None:
+        return None
+    name = f"model_{uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
 def in_database(keys: frozenset[str], url: str) -> list[str]:
     with closing(psycopg2.connect(url)) as connection:
         name = quote(connection.info.dbname)
@@ -102,21 +119,23 @@ def in_database(keys: frozenset[str], url: str) -> list[str]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_bad_example_is_found_and_nothing_else(rule: Rule, example_url: str) -> None:
+def test_bad_example_is_found_and_nothing_else(
+    rule: Rule, example_url: str, model: str | None
+) -> None:
     explanation = explain_rule(rule.id)
     run(example_url, explanation.bad)
 
     assert sorted(
-        finding.key for finding in found(example_url, rows=rule.reads_rows)
+        finding.key for finding in found(example_url, rows=rule.reads_rows, model=model)
     ) == in_database(explanation.found_in_bad, example_url)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_good_example_has_no_finding(rule: Rule, example_url: str) -> None:
+def test_good_example_has_no_finding(rule: Rule, example_url: str, model: str | None) -> None:
     explanation = explain_rule(rule.id)
     run(example_url, explanation.good)
 
-    keys = {finding.key for finding in found(example_url, rows=rule.reads_rows)}
+    keys = {finding.key for finding in found(example_url, rows=rule.reads_rows, model=model)}
     assert keys == explanation.found_in_good
 
 

@@ -17,6 +17,7 @@ from fkdoctor.inspect.logical import declare
 from fkdoctor.inspect.rows import (
     Thoroughness,
     choose_references,
+    count_kinds_of_references,
     count_rows,
     with_rows_counted,
 )
@@ -71,6 +72,54 @@ def test_arrays_look_like_references_by_their_elements(lab: Any) -> None:
         }
     )
     assert set(subjects(lab.schema(), "FK050")) == {"listed.down.job_ids"}
+
+
+def test_lists_in_json_are_told_and_not_looked_into(lab: Any) -> None:
+    lab.prepare({"s": UP.format("jobs") + "create table down (job_ids jsonb, other jsonb)"})
+    (hint,) = subjects(lab.schema(), "FK050").values()
+    assert (hint.subject, hint.toml) == ("s.down.job_ids", None)
+    with connect(open_engine(resolve_target(lab.url, Config()))) as connection:
+        assert choose_references(inspect_database(connection), lambda table: True) == ()
+
+
+def test_the_kinds_that_rows_have_become_references(lab: Any, tmp_path: Path) -> None:
+    lab.prepare(
+        {
+            "s": UP.format("posts")
+            + UP.format("user_accounts")
+            + "create table tag (id text primary key);"
+            + "create table down (id int primary key, owner_type text, owner_id int);"
+            "insert into posts values (1); insert into down values (1, 'Blog::Post', 1),"
+            " (2, 'Blog::Post', 7), (3, 'UserAccount', 8), (4, 'Tag', 1), (5, 'it''s', 1),"
+            " (6, 'Post', null), (7, null, 7)"
+        }
+    )
+    with connect(open_engine(resolve_target(lab.url, Config()))) as connection:
+        schema = count_kinds_of_references(
+            connection, inspect_database(connection), lambda table: True, 0
+        )
+    assert schema.unread == ()
+    (hint,) = subjects(schema, "FK049").values()
+    assert hint.detail.endswith("it says Blog::Post (2), Tag (1), UserAccount (1) and it's (1).")
+
+    path = tmp_path / "fkdoctor.toml"
+    path.write_text(hint.toml, encoding="utf-8")
+    config = load_config(path)
+    assert [reference.where for reference in config.references] == [
+        "owner_type = 'Blog::Post'",
+        "owner_type = 'UserAccount'",
+    ]
+    with connect(open_engine(resolve_target(lab.url, Config()))) as connection:
+        schema = declare(inspect_database(connection), config)
+        thorough = Thoroughness(exact=True, statement_timeout=0)
+        for counts, unread in count_rows(
+            connection, schema, choose_references(schema, lambda table: True), thorough
+        ):
+            schema = with_rows_counted(schema, counts, unread)
+    assert schema.unread == ()
+    dangling = [one.detail for one in audit_schema(schema) if one.rule.id == "FK051"]
+    assert ["2 → 7" in dangling[0], "3 → 8" in dangling[1]] == [True, True]
+    assert subjects(schema, "FK049") == {}
 
 
 def test_what_is_pasted_ends_the_hint(lab: Any, tmp_path: Path) -> None:
