@@ -110,10 +110,9 @@ def _select_matches(
     return alone(query, table, rows)
 
 
-def select_constant(column: Column, value: str | None) -> Query:
-    """The value that SQL text (a default; None is NULL) gives the column, by its type, as text."""
-    constant: ColumnElement[Any] = sa.null() if value is None else sa.literal_column(f"({value})")
-    return sa.select(sa.cast(sa.cast(constant, NamedType(column.type)), sa.Text))
+def select_constant(type_: NamedType, value: str) -> Query:
+    """The value of the type that SQL text (a default) gives, as text."""
+    return sa.select(sa.cast(sa.cast(sa.literal_column(f"({value})"), type_), sa.Text))
 
 
 def select_chosen(
