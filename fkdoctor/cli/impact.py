@@ -72,6 +72,7 @@ NOT_ALLOWED = 1
     metavar="ROWS",
     help="How many rows to name by their keys where there are more.",
 )
+@click.option("--contents", is_flag=True, help="Show the rows that are named whole.")
 @click.option(
     "--exact", is_flag=True, help="Read large tables from end to end for want of an index too."
 )
@@ -99,6 +100,7 @@ def impact(
     why: tuple[str, str] | None,
     limit: int | None,
     show: int,
+    contents: bool,
     exact: bool,
     rehearses: bool,
     format_: str,
@@ -131,6 +133,7 @@ def impact(
             exact=exact,
             row_limit=limit,
             shown=show,
+            contents=contents,
             why=_read_row(schema, session, *why) if why else None,
             statement_timeout=session.config.database.statement_timeout,
         )

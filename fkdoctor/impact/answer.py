@@ -52,6 +52,7 @@ class Question:
     reach: Reach
     table: TableName
     shown: int
+    contents: bool = False
     event: Event = Event.DELETE
     asked: Spot | None = None
     doubts: tuple[Caveat, ...] = ()
@@ -339,10 +340,15 @@ def _read_keys(question: Question, places: Iterable[Place]) -> dict[Place, RowKe
     rows: dict[Place, RowKey] = {}
     for table, of_table in by_table.items():
         described = question.schema.table(table)
-        query = select_keys(described)
-        for at, values in question.connection.execute(query, {"places": sorted(of_table)}):
+        query = select_keys(described, contents=question.contents)
+        names = [column.name for column in described.columns] if question.contents else []
+        found = question.connection.execute(query, {"places": sorted(of_table)})
+        for at, values, contents in found:
             rows[table, at] = RowKey(
-                table=table, columns=described.row_identity or ("ctid",), values=tuple(values)
+                table=table,
+                columns=described.row_identity or ("ctid",),
+                values=tuple(values),
+                contents=tuple(zip(names, contents, strict=True)),
             )
     return rows
 

@@ -264,3 +264,12 @@ def test_an_update_of_a_referenced_key_is_followed(run: Run, execute: Execute) -
     assert "✔ As foreseen." in allowed.out
     taken = run("impact", "update mlops.letter set id = 5 where id = 6")
     assert (taken.code, "FAILS" in taken.out) == (1, True)
+
+
+def test_contents_are_shown_only_when_asked_for(run: Run, execute: Execute) -> None:
+    execute("update mlops.letter set url = E'secret\\nline' where id = 1")
+    words = ("impact", "delete from mlops.letter where id = 1")
+    assert "secret" not in run(*words).out
+    assert "    (1)  id: 1, url: secret line" in run(*words, "--contents").out
+    shown = json.loads(run(*words, "--contents", "--format", "json").out)["impacts"][0]
+    assert shown["effects"][0]["sample"][0]["contents"] == {"id": "1", "url": "secret\nline"}
