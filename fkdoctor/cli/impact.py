@@ -21,6 +21,7 @@ from fkdoctor.impact.scope import Scope
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.render.document import to_json
 from fkdoctor.render.impact import VERSION, Answer, answer_document, answer_markdown, answer_text
+from fkdoctor.render.impact_page import impact_page
 from fkdoctor.render.text import count_of
 from fkdoctor.schema import Schema, TableName
 from fkdoctor.statement.lookup import delete_by_key, execute_text
@@ -85,7 +86,7 @@ NOT_ALLOWED = 1
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("text", "json", "markdown")),
+    type=click.Choice(("text", "json", "markdown", "html")),
     default="text",
     show_default=True,
 )
@@ -229,5 +230,7 @@ def _render(answers: Sequence[Answer], format_: str) -> str:
         return to_json({"version": VERSION, "impacts": documents})
     if format_ == "markdown":
         return "\n".join(answer_markdown(answer) for answer in answers)
+    if format_ == "html":
+        return impact_page(answers)
     colour = wants_colour()
     return "\n".join(answer_text(answer, colour=colour) for answer in answers)
