@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from fkdoctor.identifier import quote
 from fkdoctor.impact.caveats import find_caveats
 from fkdoctor.impact.effect import (
     Caveat,
@@ -166,9 +167,25 @@ def describe_forecast(question: Question, forecast: Forecast) -> Impact:
         ),
         possible=verdicts if len(outcomes) > 1 else (),
         touched=touched,
-        caveats=(),
+        caveats=tuple(_deferrable_rules(question, outcomes)),
         why=_find_why(question, forecast.outcome),
     )
+
+
+def _deferrable_rules(question: Question, outcomes: Iterable[Outcome]) -> Iterator[Caveat]:
+    """The unique constraints of which it is not foreseen when they are checked."""
+    met = {
+        (find_family(question.schema, stop.row.table), stop.name)
+        for outcome in outcomes
+        for stop in outcome.stops
+        if stop.deferrable
+    }
+    for table, name in sorted(met):
+        yield Caveat(
+            subject=f"{table}.{quote(name)}",
+            reason="it is DEFERRABLE: rows collide in it for a while, and the session says when it "
+            "is checked",
+        )
 
 
 def judge_outcome(outcome: Outcome) -> Verdict:
