@@ -21,6 +21,7 @@ from fkdoctor.impact.scope import Scope
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.render.document import to_json
 from fkdoctor.render.impact import VERSION, Answer, answer_document, answer_markdown, answer_text
+from fkdoctor.render.impact_page import impact_page
 from fkdoctor.render.text import count_of
 from fkdoctor.schema import Schema, TableName
 from fkdoctor.statement.lookup import delete_by_key, execute_text
@@ -72,6 +73,7 @@ NOT_ALLOWED = 1
     metavar="ROWS",
     help="How many rows to name by their keys where there are more.",
 )
+@click.option("--contents", is_flag=True, help="Show the rows that are named whole.")
 @click.option(
     "--exact", is_flag=True, help="Read large tables from end to end for want of an index too."
 )
@@ -84,7 +86,7 @@ NOT_ALLOWED = 1
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(("text", "json", "markdown")),
+    type=click.Choice(("text", "json", "markdown", "html")),
     default="text",
     show_default=True,
 )
@@ -99,6 +101,7 @@ def impact(
     why: tuple[str, str] | None,
     limit: int | None,
     show: int,
+    contents: bool,
     exact: bool,
     rehearses: bool,
     format_: str,
@@ -131,6 +134,7 @@ def impact(
             exact=exact,
             row_limit=limit,
             shown=show,
+            contents=contents,
             why=_read_row(schema, session, *why) if why else None,
             statement_timeout=session.config.database.statement_timeout,
         )
@@ -226,5 +230,7 @@ def _render(answers: Sequence[Answer], format_: str) -> str:
         return to_json({"version": VERSION, "impacts": documents})
     if format_ == "markdown":
         return "\n".join(answer_markdown(answer) for answer in answers)
+    if format_ == "html":
+        return impact_page(answers)
     colour = wants_colour()
     return "\n".join(answer_text(answer, colour=colour) for answer in answers)

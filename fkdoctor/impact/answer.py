@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from fkdoctor.identifier import quote
 from fkdoctor.impact.caveats import find_caveats
 from fkdoctor.impact.effect import (
     Caveat,
@@ -52,6 +53,7 @@ class Question:
     reach: Reach
     table: TableName
     shown: int
+    contents: bool = False
     event: Event = Event.DELETE
     asked: Spot | None = None
     doubts: tuple[Caveat, ...] = ()
@@ -165,9 +167,25 @@ def describe_forecast(question: Question, forecast: Forecast) -> Impact:
         ),
         possible=verdicts if len(outcomes) > 1 else (),
         touched=touched,
-        caveats=(),
+        caveats=tuple(_deferrable_rules(question, outcomes)),
         why=_find_why(question, forecast.outcome),
     )
+
+
+def _deferrable_rules(question: Question, outcomes: Iterable[Outcome]) -> Iterator[Caveat]:
+    """The unique constraints of which it is not foreseen when they are checked."""
+    met = {
+        (find_family(question.schema, stop.row.table), stop.name)
+        for outcome in outcomes
+        for stop in outcome.stops
+        if stop.deferrable
+    }
+    for table, name in sorted(met):
+        yield Caveat(
+            subject=f"{table}.{quote(name)}",
+            reason="it is DEFERRABLE: rows collide in it for a while, and the session says when it "
+            "is checked",
+        )
 
 
 def judge_outcome(outcome: Outcome) -> Verdict:
@@ -339,10 +357,15 @@ def _read_keys(question: Question, places: Iterable[Place]) -> dict[Place, RowKe
     rows: dict[Place, RowKey] = {}
     for table, of_table in by_table.items():
         described = question.schema.table(table)
-        query = select_keys(described)
-        for at, values in question.connection.execute(query, {"places": sorted(of_table)}):
+        query = select_keys(described, contents=question.contents)
+        names = [column.name for column in described.columns] if question.contents else []
+        found = question.connection.execute(query, {"places": sorted(of_table)})
+        for at, values, contents in found:
             rows[table, at] = RowKey(
-                table=table, columns=described.row_identity or ("ctid",), values=tuple(values)
+                table=table,
+                columns=described.row_identity or ("ctid",),
+                values=tuple(values),
+                contents=tuple(zip(names, contents, strict=True)),
             )
     return rows
 

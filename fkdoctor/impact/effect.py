@@ -21,11 +21,15 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class RowKey:
-    """A row, by the columns that identify it; by `ctid` where none does. Values are as text."""
+    """A row, by the columns that identify it; by `ctid` where none does. Values are as text.
+
+    `contents` are all columns with their values, if they were asked for.
+    """
 
     table: TableName
     columns: tuple[str, ...]
     values: tuple[str, ...]
+    contents: tuple[tuple[str, str | None], ...] = ()
 
     def __lt__(self, other: RowKey) -> bool:
         """Numbers by size, and all else by its letters."""

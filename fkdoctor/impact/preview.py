@@ -100,6 +100,7 @@ class DeletePreview:
             reach=find_reach(schema, self.order, families),
             table=table,
             shown=scope.shown,
+            contents=scope.contents,
             doubts=doubts,
         )
         self.search_path = ""

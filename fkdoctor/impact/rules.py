@@ -16,7 +16,7 @@ from fkdoctor.impact.limits import is_constant, is_domain
 from fkdoctor.impact.world import Unsupported
 from fkdoctor.schema import Column, Schema, TableName
 from fkdoctor.statement.lookup import select_constant, select_value
-from fkdoctor.statement.parts import Query
+from fkdoctor.statement.parts import NamedType, Query, plain_type
 
 
 def evaluate(
@@ -45,7 +45,9 @@ def read_default(
         raise Unsupported(f"{table}.{quote(column)}", "its default is computed when it is written")
     if default is None:
         return None
-    text: str | None = connection.execute(select_constant(described, default)).scalar()
+    # What a domain refuses, it refuses only when a row gets the value.
+    type_ = plain_type(described) if is_domain(described) else NamedType(described.type)
+    text: str | None = connection.execute(select_constant(type_, default)).scalar()
     return text
 
 

@@ -26,14 +26,15 @@ class Scope:
     A large table that would be read from end to end for want of an index is estimated unless
     `exact`. Beyond `row_limit` deleted rows it stops. Where the order within a phase decides, or no
     temporary table can be made, up to `model_limit` rows are thought through one by one. `shown`
-    rows are named where there are more; `why` is a table and the key of a row whose path is wanted.
-    `statement_timeout` is in milliseconds, 0 is none.
+    rows are named where there are more, with their `contents` if wanted; `why` is a table and the
+    key of a row whose path is wanted. `statement_timeout` is in milliseconds, 0 is none.
     """
 
     exact: bool = False
     row_limit: int | None = None
     model_limit: int = 20_000
     shown: int = 5
+    contents: bool = False
     why: tuple[TableName, tuple[str, ...]] | None = None
     statement_timeout: int = 0
 

@@ -69,6 +69,7 @@ def preview_update(
         reach=Reach(groups=(), links=(), silent=silent),
         table=name,
         shown=scope.shown,
+        contents=scope.contents,
         event=Event.UPDATE,
         doubts=doubts,
     )

@@ -178,12 +178,32 @@ class _Judge:
         for statement in parse_script(sql):
             if any(target in self.created for target in statement.targets):
                 continue
+            if statement.command is Command.UPDATE and not self._touches_keys(statement):
+                continue
             if statement.parameters:
                 text = "Its parameters are only known when the file is run."
                 yield self._hazard(passage, "not-judged", Level.NOTE, text)
                 continue
             impact = preview_statement(self.connection, self.schema, statement, scope=self.scope)
             yield self._judge_impact(passage, statement, impact)
+
+    def _touches_keys(self, statement: Statement) -> bool:
+        """Whether the UPDATE writes a column that some key names, on either side."""
+        table = self._find(statement.target)
+        if table is None:
+            return False
+        family = partition_family(self.schema, table)
+        named = {
+            column
+            for key in self.schema.foreign_keys
+            for side, columns in (
+                (key.referencing, key.referencing_columns),
+                (key.referenced, key.referenced_columns),
+            )
+            if side in family
+            for column in columns
+        }
+        return not named.isdisjoint(statement.assignments)
 
     def _judge_impact(self, passage: Passage, statement: Statement, impact: Impact) -> Hazard:
         truncates = statement.command is Command.TRUNCATE

@@ -150,7 +150,7 @@ def describe_path(path: Path) -> str:
 
 def describe_row(row: RowKey) -> str:
     """The row's key: `(1, x)`; its ctid where it has none."""
-    values = ", ".join(value if len(value) <= 40 else f"{value[:39]}…" for value in row.values)
+    values = ", ".join(map(_value, row.values))
     return f"({values})" if row.columns != ("ctid",) else f"ctid {values}"
 
 
@@ -195,10 +195,7 @@ def _tree(branches: Sequence[Branch], command: str) -> Iterator[str]:
 
     def lines(branch: Branch, first: str, rest: str) -> Iterator[str]:
         yield f"{first}{_describe_branch(branch, command)}"
-        if branch.sample:
-            more = branch.rows - len(branch.sample)
-            keys = ", ".join(describe_row(row) for row in branch.sample)
-            yield f"{rest}    {keys}{f' and {more:,} more' if more else ''}"
+        yield from (f"{rest}    {line}" for line in _sample_lines(branch))
         if branch.table in shown:
             return
         shown.add(branch.table)
@@ -223,6 +220,27 @@ def _rule(branch: Branch, command: str) -> str:
     if branch.action is None or command == "TRUNCATE":
         return ""
     return f"ON {command} {branch.action.sql}"
+
+
+def _sample_lines(branch: Branch) -> Iterator[str]:
+    """The rows that are named: all in one line, or each with its contents."""
+    more = branch.rows - len(branch.sample)
+    if any(row.contents for row in branch.sample):
+        for row in branch.sample:
+            values = ", ".join(f"{quote(name)}: {_value(text)}" for name, text in row.contents)
+            yield f"{describe_row(row)}  {values}"
+        if more:
+            yield f"and {more:,} more"
+    elif branch.sample:
+        keys = ", ".join(describe_row(row) for row in branch.sample)
+        yield f"{keys}{f' and {more:,} more' if more else ''}"
+
+
+def _value(text: str | None) -> str:
+    if text is None:
+        return "NULL"
+    line = " ".join(text.split())
+    return line if len(line) <= 40 else f"{line[:39]}…"
 
 
 def _describe_branch(branch: Branch, command: str) -> str:
@@ -302,7 +320,11 @@ def answer_document(answer: Answer) -> dict[str, Any]:
 
 
 def _row(row: RowKey) -> dict[str, Any]:
-    return {"table": str(row.table), "key": dict(zip(row.columns, row.values, strict=True))}
+    key = dict(zip(row.columns, row.values, strict=True))
+    document: dict[str, Any] = {"table": str(row.table), "key": key}
+    if row.contents:
+        document["contents"] = dict(row.contents)
+    return document
 
 
 def _path(path: Path) -> list[dict[str, Any]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import click
 
 from fkdoctor.lint.judge import RULES, Hazard, Level
+from fkdoctor.render.sarif import SCHEMA
 from fkdoctor.render.text import count_of
 from fkdoctor.version import __version__
 
@@ -68,7 +70,7 @@ def lint_document(hazards: Sequence[Hazard], statements: int) -> dict[str, Any]:
 def lint_sarif(hazards: Sequence[Hazard]) -> dict[str, Any]:
     """The hazards as a SARIF 2.1.0 log (OASIS, "Static Analysis Results Interchange Format")."""
     return {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [
             {
@@ -97,7 +99,7 @@ def _result(hazard: Hazard) -> dict[str, Any]:
         "locations": [
             {
                 "physicalLocation": {
-                    "artifactLocation": {"uri": hazard.path.as_posix()},
+                    "artifactLocation": {"uri": quote(hazard.path.as_posix())},
                     "region": {"startLine": hazard.line},
                 }
             }

@@ -110,10 +110,9 @@ def _select_matches(
     return alone(query, table, rows)
 
 
-def select_constant(column: Column, value: str | None) -> Query:
-    """The value that SQL text (a default; None is NULL) gives the column, by its type, as text."""
-    constant: ColumnElement[Any] = sa.null() if value is None else sa.literal_column(f"({value})")
-    return sa.select(sa.cast(sa.cast(constant, NamedType(column.type)), sa.Text))
+def select_constant(type_: NamedType, value: str) -> Query:
+    """The value of the type that SQL text (a default) gives, as text."""
+    return sa.select(sa.cast(sa.cast(sa.literal_column(f"({value})"), type_), sa.Text))
 
 
 def select_chosen(
@@ -209,12 +208,14 @@ def select_place(table: Table, key: Sequence[str | None]) -> Query:
     return alone(query, table, rows)
 
 
-def select_keys(table: Table) -> Query:
-    """The rows whose ctids are in the bind `places`: ctid, row_identity as texts."""
+def select_keys(table: Table, *, contents: bool) -> Query:
+    """The rows whose ctids are in the bind `places`: ctid, row_identity as texts, all as texts.
+
+    Without `contents` the last is empty.
+    """
     rows = rows_of(table, "row")
     places = sa.cast(sa.bindparam("places", type_=sa.ARRAY(sa.Text)), sa.ARRAY(TID))
     identity = [rows.c[name] for name in table.row_identity] or [rows.c.ctid]
-    query = sa.select(sa.cast(rows.c.ctid, sa.Text).label("at"), text_array(identity)).where(
-        rows.c.ctid == sa.any_(places)
-    )
-    return alone(query, table, rows)
+    every = [rows.c[column.name] for column in table.columns] if contents else []
+    columns = (sa.cast(rows.c.ctid, sa.Text).label("at"), text_array(identity), text_array(every))
+    return alone(sa.select(*columns).where(rows.c.ctid == sa.any_(places)), table, rows)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -264,3 +265,26 @@ def test_an_update_of_a_referenced_key_is_followed(run: Run, execute: Execute) -
     assert "✔ As foreseen." in allowed.out
     taken = run("impact", "update mlops.letter set id = 5 where id = 6")
     assert (taken.code, "FAILS" in taken.out) == (1, True)
+
+
+def test_contents_are_shown_only_when_asked_for(run: Run, execute: Execute) -> None:
+    execute("update mlops.letter set url = E'secret\\nline' where id = 1")
+    words = ("impact", "delete from mlops.letter where id = 1")
+    assert "secret" not in run(*words).out
+    assert "    (1)  id: 1, url: secret line" in run(*words, "--contents").out
+    shown = json.loads(run(*words, "--contents", "--format", "json").out)["impacts"][0]
+    assert shown["effects"][0]["sample"][0]["contents"] == {"id": "1", "url": "secret\nline"}
+
+
+def test_html_is_a_page_with_the_cascade_as_a_picture(run: Run) -> None:
+    page = run("impact", "delete from mlops.letter where url <> '<b>'", "--format", "html").out
+    root = ElementTree.fromstring(page.split("<figure>")[1].split("</figure>")[0])
+    boxes = [node.findtext("text") for node in root.iter("g") if node.get("class") == "box"]
+    assert boxes == ["letter 20", "visit 100", "photo 0"]
+    titles = [node.findtext("title") for node in root.iter("path") if node.get("class") == "arrow"]
+    assert [title.partition(":")[0] for title in titles if title] == [
+        "mlops.visit.visit_letter_id_fkey",
+        "mlops.photo.photo_region_number_fkey",
+    ]
+    assert "BLOCKED" in page
+    assert "<b>" not in page

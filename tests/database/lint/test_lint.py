@@ -140,6 +140,10 @@ def test_a_key_that_is_added_not_valid_or_on_a_new_table_is_fine(judge: Judge) -
     )
 
 
+def test_an_update_of_other_columns_is_none_of_our_business(judge: Judge) -> None:
+    assert judge("update other set id = 5; update customer set name = 'x'") == ()
+
+
 def test_a_large_delete_is_to_be_done_in_batches(judge: Judge, execute: Execute) -> None:
     (hazard,) = judge("delete from other o where o.id > 5")
     assert (hazard.level, hazard.rows) == (Level.WARNING, 29_995)
