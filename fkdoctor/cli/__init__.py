@@ -52,6 +52,11 @@ _COMMANDS = {
         "Take RUN back: restore the rows it deleted and every reference it moved.",
     ),
     "runs": ("fkdoctor.cli.runs", "List what was applied in the database, newest first."),
+    "show": ("fkdoctor.cli.show", "Tell what RUN did to which table."),
+    "resolve": (
+        "fkdoctor.cli.resolve",
+        "Say which row stands for the merged row of TABLE that had KEY.",
+    ),
     "demo": (
         "fkdoctor.cli.demo",
         "Show the whole job on a throw-away PostgreSQL: audit, migrate, deduplicate, undo.",

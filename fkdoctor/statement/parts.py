@@ -72,6 +72,12 @@ def text_array(values: Sequence[ColumnElement[Any]]) -> ColumnElement[Sequence[s
     return sa.cast(postgresql.array([as_text(value) for value in values]), sa.ARRAY(sa.Text))
 
 
+def same_text(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The text or text[], to be compared letter by letter whatever collation it came with."""
+    # SQLAlchemy knows no collation of arrays; PostgreSQL does.
+    return sa.type_coerce(value, sa.Text).collate(quoted_name('pg_catalog."default"', quote=False))
+
+
 def image(columns: Sequence[Column], values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
     """A JSON object from column to value as text. Lossless, unlike to_jsonb of the row."""
     names = sa.cast(

@@ -49,6 +49,8 @@ SHOP = """
     create table "Shop".orders_1 partition of "Shop".orders for values from (0) to (1000);
     create table "Shop".archive (gone int) inherits ("Shop".customers);
     create index on "Shop".orders (customer desc, (total + 1)) include (at) where total > 0;
+    create table "Shop".slots (at int4range, length int generated always as (upper(at) - lower(at))
+        stored, exclude using gist (at with &&));
     create function "Shop".note() returns trigger language plpgsql as 'begin return null; end';
     create trigger note before delete on "Shop".orders_1
         for each row execute function "Shop".note();
@@ -68,7 +70,7 @@ RUNS = """
     insert into fkdoctor.step values
         (1, 0, 'repoint', 'mlops', 'r', 'k', '{id}', '{resume_id}'),
         (2, 0, 'delete', 'mlops', 'r', null, '{id}', '{id}');
-    insert into fkdoctor.redirect values (1, 1, '{2}', '{1}');
+    insert into fkdoctor.redirect values (1, 1, '{2}', '{1}', 0);
 """
 
 
