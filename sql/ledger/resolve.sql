@@ -1,6 +1,6 @@
 -- Where does the key of a merged row lead now, through all merges since?
 -- One row, or none: the key at the end, and the run that merged the row first.
--- try: table_schema='mlops' table_name='t' key='{2}'
+-- try: table_schema='mlops' table_name='r' key='{2}'
 with recursive led (old_key, new_key, run_id) as (
     select r.old_key, r.new_key, r.run_id
     from fkdoctor.redirect as r

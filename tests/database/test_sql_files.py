@@ -68,7 +68,7 @@ RUNS = """
     values ('p-1', 'dedupe', 'mlops', 't', '{"tables": ["ä"]}', 'applying'),
         ('p-2', 'dedupe', 'mlops', 't', '{}', 'applied');
     insert into fkdoctor.step values
-        (1, 0, 'repoint', 'mlops', 'r', 'k', '{id}', '{resume_id}'),
+        (1, 0, 'delete', 'mlops', 'r', null, '{id}', '{resume_id}'),
         (2, 0, 'delete', 'mlops', 'r', null, '{id}', '{id}');
     insert into fkdoctor.redirect values (1, 1, '{2}', '{1}', 0);
 """
