@@ -29,6 +29,7 @@ from fkdoctor.dedupe.planner import Criteria, plan_dedupe
 from fkdoctor.dedupe.policy import read_fields, read_rules
 from fkdoctor.errors import ConfigError, Incomplete
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.logical import declare
 from fkdoctor.ledger.install import require_ledger
 from fkdoctor.render.dedupe import (
     applied_markdown,
@@ -216,7 +217,7 @@ def _make_plan(
 ) -> tuple[DedupePlan, Path]:
     config = session.config
     with show_wait("Looking for duplicates"):
-        schema = inspect_database(session.connection)
+        schema = declare(inspect_database(session.connection), config)
         name = schema.resolve_table(table, config.database.schemas)
         configured = _configured(config, name)
 

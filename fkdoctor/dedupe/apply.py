@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row
 from fkdoctor.database import set_local
 from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
 from fkdoctor.dedupe.derive import Derivation, Facts, derive_collisions, read_facts
+from fkdoctor.dedupe.logical import follow_references
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns, table_obstacles
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, Obstacle
 from fkdoctor.dedupe.planfile import check_clusters, head_document, read_clusters, read_plan
@@ -87,6 +88,7 @@ def apply_dedupe(
     require_ledger(connection)
     schema = inspect_database(connection)
     _check_plan(plan, schema)
+    schema = follow_references(schema, plan.references)
     facts = read_facts(connection)
     work = plan_work(schema, plan)
     run = _Run(
@@ -163,9 +165,9 @@ def _check_plan(plan: DedupePlan, schema: Schema) -> None:
     missing = [str(name) for name in plan.tables if not schema.has_table(name)]
     if missing:
         why = f"There is no {', '.join(missing)} any more."
-    elif more := _more_references(plan, schema):
+    elif more := _more_references(plan, follow_references(schema, plan.references)):
         why = f"More tables reference {more} than when it was made."
-    elif schema.fingerprint(plan.tables) != plan.fingerprint:
+    elif _fingerprint(plan, schema) != plan.fingerprint:
         why = (
             "A column, key, index, rule or trigger of "
             + ", ".join(str(name) for name in plan.tables)
@@ -177,6 +179,10 @@ def _check_plan(plan: DedupePlan, schema: Schema) -> None:
             raise blocked(in_the_way)
         return
     raise StalePlan("Refused: the plan is stale; nothing was changed.", why=why, next=_PLAN_AGAIN)
+
+
+def _fingerprint(plan: DedupePlan, schema: Schema) -> str:
+    return follow_references(schema, plan.references).fingerprint(plan.tables)
 
 
 def _more_references(plan: DedupePlan, schema: Schema) -> TableName | None:
@@ -250,6 +256,9 @@ def _merge_batch(
     batch = [cluster for cluster in batch if cluster.number not in merged]
     if not batch:
         return _Outcome(deleted=row.deleted, repointed=row.repointed)
+    # No row lock keeps others from referencing a duplicate where no constraint does.
+    for name in sorted({reference.referencing for reference in run.plan.references}):
+        connection.execute(merge.LockTable(name))
     members = run.members
     connection.execute(sql.create_members(members))
     connection.execute(merge.fill_members(members), _member_arrays(members, batch))
@@ -404,7 +413,7 @@ def _delete(
         table_schema=work.table.schema,
         table_name=work.table.name,
     ).scalars()
-    if set(keys) != {step.key.oid for step in work.steps if step.key}:
+    if set(keys) != {step.key.oid for step in work.steps if step.key and step.key.oid}:
         raise StalePlan(
             "Refused: the plan is stale; nothing of this batch was changed.",
             why=f"A foreign key to {work.table} was added or dropped meanwhile.",

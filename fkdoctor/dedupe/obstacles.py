@@ -12,6 +12,7 @@ from fkdoctor.identifier import quote
 from fkdoctor.schema import (
     ForeignKey,
     Index,
+    LogicalKey,
     ReferentialAction,
     RewriteRule,
     Schema,
@@ -154,7 +155,13 @@ def caveats(schema: Schema, table: Table, keys: tuple[ForeignKey, ...]) -> Itera
                     f"{event}; undo does not take back what it does"
                 )
     for key in keys:
-        if not key.enforced or any(trigger.state not in _FIRES for trigger in key.triggers):
+        if isinstance(key, LogicalKey):
+            yield (
+                f"{key.label} is only declared in fkdoctor.toml: nobody else can write to "
+                f"{key.referencing} while a batch is applied, and later references to merged rows "
+                "are not refused"
+            )
+        elif not key.enforced or any(trigger.state not in _FIRES for trigger in key.triggers):
             yield (
                 f"{key.label} is not enforced: references that are made while the plan is applied "
                 "may be left dangling"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fkdoctor.identifier import quote
-from fkdoctor.schema import TableName
+from fkdoctor.schema import LogicalReference, TableName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +136,10 @@ class DedupePlan:
     """The head of a plan; its clusters are in the plan file.
 
     `fingerprint` is that of `tables`, the deduplicated table and all that reference it or rows that
-    collide. `survivors` can be more than the clusters, of which some are tied together; `refilled`
-    of these, and of rows for which others go, change by `fields`. `oversized` counts groups too
-    large to be duplicates, which are left alone.
+    collide; `references` are those of them that only fkdoctor.toml declares. `survivors` can be
+    more than the clusters, of which some are tied together; `refilled` of these, and of rows for
+    which others go, change by `fields`. `oversized` counts groups too large to be duplicates, which
+    are left alone.
     """
 
     id: str
@@ -150,6 +151,7 @@ class DedupePlan:
     survivor: tuple[str, ...]
     fingerprint: str
     tables: tuple[TableName, ...]
+    references: tuple[LogicalReference, ...]
     clusters: int
     survivors: int
     duplicates: int
@@ -164,6 +166,6 @@ class DedupePlan:
     oversized_rows: int
 
     @property
-    def references(self) -> int:
+    def moving(self) -> int:
         """How many references move."""
         return sum(repoint.rows for repoint in self.repoints)

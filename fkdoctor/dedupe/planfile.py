@@ -31,7 +31,7 @@ from fkdoctor.dedupe.plan import (
     Resolution,
 )
 from fkdoctor.errors import ConfigError
-from fkdoctor.schema import TableName
+from fkdoctor.schema import LogicalReference, TableName
 
 FORMAT = "fkdoctor dedupe plan"
 VERSION = 2
@@ -211,6 +211,17 @@ def _read_head(document: dict[str, Any]) -> DedupePlan:
         survivor=_texts(document["survivor"]),
         fingerprint=str(document["fingerprint"]),
         tables=tuple(TableName(*_texts(name)) for name in document["tables"]),
+        references=tuple(
+            LogicalReference(
+                referencing=TableName(*_texts(reference["referencing"])),
+                referencing_column=str(reference["referencing_column"]),
+                referenced=TableName(*_texts(reference["referenced"])),
+                referenced_column=str(reference["referenced_column"]),
+                elements=bool(reference["elements"]),
+                condition=reference["condition"] and str(reference["condition"]),
+            )
+            for reference in document["references"]
+        ),
         clusters=int(document["clusters"]),
         survivors=int(document["survivors"]),
         duplicates=int(document["duplicates"]),

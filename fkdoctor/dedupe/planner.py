@@ -26,6 +26,7 @@ from fkdoctor.dedupe.criteria import (
     parse_survivor,
 )
 from fkdoctor.dedupe.derive import Derivation, derive_collisions, read_facts
+from fkdoctor.dedupe.logical import follow_references, reference_obstacles
 from fkdoctor.dedupe.lookahead import judge_collisions, look_ahead, resolve
 from fkdoctor.dedupe.mapping import match_map
 from fkdoctor.dedupe.obstacles import caveats, table_obstacles
@@ -99,10 +100,13 @@ def plan_dedupe(
 ) -> DedupePlan:
     """The plan to merge the table's duplicates, its clusters saved at `path`: see locate_plan.
 
-    The connection must not be in a transaction. All is read at one moment; nothing but temporary
-    tables is written. Raises Blocked when the table is of a shape that can't be merged, ConfigError
-    for criteria that don't fit it.
+    References that only fkdoctor.toml declares (Schema.references) are followed as well. The
+    connection must not be in a transaction. All is read at one moment; nothing but temporary tables
+    is written. Raises Blocked when the table is of a shape that can't be merged, ConfigError for
+    criteria that don't fit it.
     """
+    declared = tuple(reference for reference in schema.references if not reference.guessed)
+    schema = follow_references(schema, declared)
     table = schema.table(name)
     in_the_way = list(table_obstacles(schema, table))
     if in_the_way:
@@ -156,6 +160,7 @@ def plan_dedupe(
         joined = _join_tied(connection, derivation)
         resolutions = judge_collisions(connection, derivation)
         repoints, obstacles = look_ahead(connection, derivation)
+        references = tuple(r for r in declared if r.referenced in derivation.members)
         fields = tuple(_list_fields(derivation, criteria.fields))
         refilled = _count_refilled(connection, derivation, fields)
         involved = _involved(schema, derivation)
@@ -171,6 +176,7 @@ def plan_dedupe(
             else (*(str(rule) for rule in rules), "lowest key"),
             fingerprint=schema.fingerprint(involved),
             tables=involved,
+            references=references,
             clusters=survivors - joined,
             survivors=survivors,
             duplicates=duplicates,
@@ -179,7 +185,11 @@ def plan_dedupe(
             refilled=refilled,
             resolutions=resolutions,
             repoints=repoints,
-            obstacles=(*_unreplicable(connection, derivation.members, repoints), *obstacles),
+            obstacles=(
+                *reference_obstacles(schema, references),
+                *_unreplicable(connection, derivation.members, repoints),
+                *obstacles,
+            ),
             caveats=tuple(_caveats(schema, derivation)),
             oversized=oversized,
             oversized_rows=oversized_rows,

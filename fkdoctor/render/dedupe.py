@@ -131,7 +131,7 @@ def plan_markdown(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         f"- duplicates agree on {escape('; '.join(plan.match))}",
         f"- survivor: {escape(', then '.join(plan.survivor))}",
         f"- **{plan.clusters:,}** clusters, **{plan.duplicates:,}** duplicates to delete, "
-        f"**{plan.references:,}** references to repoint",
+        f"**{plan.moving:,}** references to repoint",
     ]
     if plan.oversized:
         lines.append(f"- {_describe_oversized(plan)}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy import Delete, FromClause, Insert, Update
+from sqlalchemy import ClauseElement, Delete, Executable, FromClause, Insert, Update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
-from fkdoctor.schema import ForeignKey, Table
+from fkdoctor.schema import ForeignKey, Table, TableName
 from fkdoctor.statement.journal import (
     JOURNAL,
     REDIRECT,
@@ -30,6 +32,7 @@ from fkdoctor.statement.parts import (
     equal,
     image,
     make_table,
+    match_key,
     plain_type,
     references,
     text_array,
@@ -193,7 +196,7 @@ def repoint_and_record(
             image(columns, [pointing.c[f"old_{i}"] for i in range(len(columns))]).label("before"),
             image(columns, [new.c[column.name] for column in columns]).label("after"),
             sa.or_(
-                references(key, kept, new),
+                match_key(key, kept, [new.c[column.name] for column in columns]),
                 sa.and_(pointing.c.own, sa.or_(*(new.c[c.name].is_(None) for c in columns))),
             ).label("arrived"),
             text_array([pointing.c[f"key_{i}"] for i in range(len(identity))]).label("old_key"),
@@ -280,3 +283,18 @@ def record_redirects(members: MemberTable) -> Insert:
             STEP,
         ).where(~members.clause.c.is_survivor, members.clause.c.keep_0.is_not(None)),
     )
+
+
+class LockTable(Executable, ClauseElement):
+    """LOCK TABLE … IN SHARE ROW EXCLUSIVE MODE: nobody else writes, everybody may read."""
+
+    inherit_cache = False
+
+    def __init__(self, name: TableName) -> None:
+        self.table = make_table(name, ())
+
+
+@compiles(LockTable)
+def _compile_lock_table(element: LockTable, compiler: SQLCompiler, **kw: object) -> str:
+    table = compiler.process(element.table, asfrom=True)
+    return f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"

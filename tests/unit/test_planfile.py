@@ -34,7 +34,7 @@ from fkdoctor.dedupe.planfile import (
     write_plan,
 )
 from fkdoctor.errors import ConfigError
-from fkdoctor.schema import TableName
+from fkdoctor.schema import LogicalReference, TableName
 
 PLAN = DedupePlan(
     id="5b1c0d2e-1111-4222-8333-444455556666",
@@ -46,6 +46,15 @@ PLAN = DedupePlan(
     survivor=("newest", "lowest key"),
     fingerprint="0123456789abcdef",
     tables=(TableName("mlops", "letters/../한글"), TableName("x", "y")),
+    references=(
+        LogicalReference(
+            referencing=TableName("x", "w"),
+            referencing_column="owner",
+            referenced=TableName("mlops", "letters/../한글"),
+            referenced_column="id",
+            condition="kind = 'letter'",
+        ),
+    ),
     clusters=3,
     survivors=4,
     duplicates=4,

@@ -52,7 +52,7 @@ def test_the_map_decides_and_can_be_undone(db: Database) -> None:
     db.execute(LETTERS)
     before = db.contents()
     plan, path = plan_map(db, "survivor,duplicate\n7,2\n 7,5\n1,9\n\n")
-    assert (plan.clusters, plan.duplicates, plan.references) == (2, 3, 3)
+    assert (plan.clusters, plan.duplicates, plan.moving) == (2, 3, 3)
     assert pairs_of(path) == {("7",): {("2",), ("5",)}, ("1",): {("9",)}}
     done = db.apply(path)
     assert db.execute("select letter_id from visit order by id") == [
