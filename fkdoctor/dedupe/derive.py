@@ -143,7 +143,6 @@ def _look_at(connection: Connection, derivation: Derivation, name: TableName) ->
         found += _hold_contests(connection, derivation, image, exclusives)
     if found:
         members = derivation.members[name]
-        connection.execute(analyze_members(members))
         if derivation.lock:
             connection.execute(lock_members(members)).close()
             derivation.stale |= set(connection.execute(find_stale_clusters(members)).scalars())
@@ -209,9 +208,11 @@ def _drop_links(connection: Connection, derivation: Derivation, image: ImageTabl
     if not any(connection.execute(query).first() for query in queries):
         return 0
     members = _members_of(connection, derivation, image.table)
-    return sum(
+    dropped = sum(
         connection.execute(statement).rowcount for statement in images.insert_links(image, members)
     )
+    connection.execute(analyze_members(members))
+    return dropped
 
 
 def _tie(connection: Connection, derivation: Derivation, query: Query) -> None:
@@ -243,16 +244,22 @@ def _hold_contests(
     members = _members_of(connection, derivation, image.table)
     rule = derivation.rule(image.table.name)
     order = [order_by(members, rule) for rule in order_of(image.table, rule.collisions)]
+    # Without statistics the planner takes every row to meet every other.
+    connection.execute(analyze_temporary(contest.name))
     connection.execute(contests.rank_rows(contest, order, members.row))
     connection.execute(analyze_temporary(contest.name))
     while connection.execute(contests.keep_best(contest)).rowcount:
+        connection.execute(analyze_temporary(contest.name))
         connection.execute(contests.drop_beaten(contest))
+    connection.execute(analyze_temporary(contest.name))
     if image.own:
         _refuse_blocked(connection, derivation, contest)
     _tie(connection, derivation, contests.select_ties(contest))
     lost, kept = contests.insert_losers(contest, members, exclusives)
     losers = connection.execute(lost).rowcount
+    connection.execute(analyze_members(members))
     connection.execute(kept)
+    connection.execute(analyze_members(members))
     for (key,) in connection.execute(contests.find_double_losers(members)):
         derivation.refuse(
             str(image.table.name), f"row ({', '.join(key)}) stays for others and collides itself"
