@@ -44,12 +44,17 @@ class DedupeConfig:
     """How duplicates of one table are found and which row of them stays.
 
     `match` holds columns, `column:normaliser` or SQL expressions in parentheses; rows that agree on
-    all of them are duplicates. `survivor` holds rules in order of weight.
+    all of them are duplicates. `survivor` holds rules in order of weight. What becomes of rows that
+    collide is said by table, `table=policy`.
     """
 
     table: str
     match: tuple[str, ...] = ()
     survivor: tuple[str, ...] = ()
+    on_collision: tuple[str, ...] = ()
+    on_link: tuple[str, ...] = ()
+    on_loop: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +156,13 @@ def _read_config(top: _Section, path: Path) -> Config:
 
 def _read_dedupe(section: _Section, table: str) -> DedupeConfig:
     config = DedupeConfig(
-        table=table, match=section.texts("match"), survivor=section.texts("survivor")
+        table=table,
+        match=section.texts("match"),
+        survivor=section.texts("survivor"),
+        on_collision=section.texts("on_collision"),
+        on_link=section.texts("on_link"),
+        on_loop=section.texts("on_loop"),
+        fields=section.texts("fields"),
     )
     section.finish()
     return config

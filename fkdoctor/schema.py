@@ -377,6 +377,17 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogicalKey(ForeignKey):
+    """A reference that no constraint declares, in the form of a key.
+
+    It holds for rows for which the `condition` is true, SQL over the `columns` of the table.
+    """
+
+    condition: str | None
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogicalReference:
     """A reference that PostgreSQL does not know: fkdoctor.toml declares it, or it is `guessed`.
 

@@ -80,6 +80,11 @@ _COMMANDS = {
         "List what was soft-deleted in the database, newest first.",
     ),
     "runs": ("fkdoctor.cli.runs", "List what was applied in the database, newest first."),
+    "show": ("fkdoctor.cli.show", "Tell what RUN did to which table."),
+    "resolve": (
+        "fkdoctor.cli.resolve",
+        "Say which row stands for the merged row of TABLE that had KEY.",
+    ),
     "demo": (
         "fkdoctor.cli.demo",
         "Show the whole job on a throw-away PostgreSQL: audit, migrate, deduplicate, undo.",

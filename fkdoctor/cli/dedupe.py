@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import click
 from fkdoctor.cli.output import write
 from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
-from fkdoctor.config import Config
+from fkdoctor.config import Config, DedupeConfig
 from fkdoctor.dedupe.apply import BATCH_SIZE, Progress, apply_dedupe
 from fkdoctor.dedupe.criteria import DEFAULT_SURVIVOR
 from fkdoctor.dedupe.plan import DedupePlan
@@ -25,8 +26,10 @@ from fkdoctor.dedupe.planfile import (
     read_plan,
 )
 from fkdoctor.dedupe.planner import Criteria, plan_dedupe
+from fkdoctor.dedupe.policy import read_fields, read_rules
 from fkdoctor.errors import ConfigError, Incomplete
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.logical import declare
 from fkdoctor.ledger.install import require_ledger
 from fkdoctor.render.dedupe import (
     applied_markdown,
@@ -50,6 +53,13 @@ _EXAMPLES = 3
     "parentheses. May be given several times.",
 )
 @click.option(
+    "--map",
+    "map_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A CSV file that says which row survives which, in place of --match and --survivor: "
+    "duplicate,survivor (of a key of several columns duplicate.one,duplicate.two,survivor.one,…).",
+)
+@click.option(
     "--survivor",
     multiple=True,
     metavar="RULE",
@@ -62,6 +72,34 @@ _EXAMPLES = 3
     default=100,
     show_default=True,
     help="More rows than this that agree are no duplicates, but a value that says nothing.",
+)
+@click.option(
+    "--on-collision",
+    multiple=True,
+    metavar="TABLE=POLICY",
+    help="Which of its rows stays when repointing makes them collide and they differ: refuse (the "
+    "default), keep_survivors, newest[:column], oldest[:column], most_complete, (SQL) [asc|desc], "
+    "merge_fields.",
+)
+@click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="[TABLE.]COLUMN=RULE",
+    help="What survivors take over from their duplicates: keep, coalesce, newest[:column], "
+    "oldest[:column], longest, sum, min, max, and, or, concat[:separator].",
+)
+@click.option(
+    "--on-link",
+    multiple=True,
+    metavar="TABLE=POLICY",
+    help="What becomes of its rows of which both ends become one survivor: refuse or delete.",
+)
+@click.option(
+    "--on-loop",
+    multiple=True,
+    metavar="TABLE=POLICY",
+    help="What becomes of a survivor's reference to its own duplicate: refuse or null.",
 )
 @click.option(
     "--out",
@@ -96,8 +134,13 @@ _EXAMPLES = 3
 def dedupe(
     table: str | None,
     match: tuple[str, ...],
+    map_path: Path | None,
     survivor: tuple[str, ...],
     max_cluster: int,
+    on_collision: tuple[str, ...],
+    on_link: tuple[str, ...],
+    on_loop: tuple[str, ...],
+    fields: tuple[str, ...],
     out: Path,
     plan_path: Path | None,
     apply_it: bool,
@@ -117,11 +160,22 @@ def dedupe(
     """
     if (table is None) == (plan_path is None):
         raise click.UsageError("Name either a TABLE to make a plan for, or a saved --plan.")
-    if plan_path is not None and (match or survivor or out != Path()):
-        raise click.UsageError("--match, --survivor and --out make a plan; --plan has one already.")
+    policies = {
+        "collisions": on_collision,
+        "links": on_link,
+        "above": on_loop,
+        "fields": fields,
+    }
+    makes_plan = match or map_path or survivor or any(policies.values()) or out != Path()
+    if plan_path is not None and makes_plan:
+        raise click.UsageError(
+            "--match, --map, --survivor, --on-… and --out make a plan; --plan has one already."
+        )
+    if map_path is not None and (match or survivor):
+        raise click.UsageError("--map says it all: leave --match and --survivor out.")
     with open_session(url, config_path) as session:
         if table is not None:
-            criteria = match, survivor, max_cluster
+            criteria = match, map_path, survivor, max_cluster, policies
             plan, path = _make_plan(session, table, *criteria, out)
             click.echo(f"The plan is saved in {path}.", err=True)
         else:
@@ -155,31 +209,55 @@ def _make_plan(
     session: Session,
     table: str,
     match: tuple[str, ...],
+    map_path: Path | None,
     survivor: tuple[str, ...],
     max_cluster: int,
+    policies: Mapping[str, Sequence[str]],
     out: Path,
 ) -> tuple[DedupePlan, Path]:
     config = session.config
     with show_wait("Looking for duplicates"):
-        schema = inspect_database(session.connection)
+        schema = declare(inspect_database(session.connection), config)
         name = schema.resolve_table(table, config.database.schemas)
         configured = _configured(config, name)
+
+        def find_table(text: str) -> TableName:
+            return schema.resolve_table(text, config.database.schemas)
+
         criteria = Criteria(
-            match=match or configured[0],
-            survivor=survivor or configured[1] or DEFAULT_SURVIVOR,
+            match=() if map_path else match or configured.match,
+            map=map_path,
+            survivor=survivor or configured.survivor or DEFAULT_SURVIVOR,
             max_cluster=max_cluster,
             soft_delete_column=config.soft_delete_column,
+            rules=read_rules(schema, find_table, _list_policies(configured, policies)),
+            fields=read_fields(schema, find_table, name, (*configured.fields, *policies["fields"])),
         )
         plan = plan_dedupe(session.connection, schema, name, criteria, out)
     return plan, locate_plan(out, plan)
 
 
-def _configured(config: Config, name: TableName) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The match and survivor rules of fkdoctor.toml for the table, by either of its names."""
+def _configured(config: Config, name: TableName) -> DedupeConfig:
+    """The section of fkdoctor.toml for the table, by either of its names."""
     for key in (f"{name.schema}.{name.name}", name.name):
         if key in config.dedupe:
-            return config.dedupe[key].match, config.dedupe[key].survivor
-    return (), ()
+            return config.dedupe[key]
+    return DedupeConfig(table=name.name)
+
+
+def _list_policies(
+    configured: DedupeConfig, given: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str]]:
+    """The policies of the file, then those of the command line, which come before them."""
+    of_file = {
+        "collisions": configured.on_collision,
+        "links": configured.on_link,
+        "above": configured.on_loop,
+    }
+    for policies in (of_file, given):
+        for kind in of_file:
+            for text in policies[kind]:
+                yield kind, text
 
 
 def _show_plan(plan: DedupePlan, path: Path, output_format: str) -> None:

@@ -21,6 +21,14 @@ from fkdoctor.render.dedupe import undone_text
     "--partly", is_flag=True, help="Leave clusters merged of which a row changed since the run."
 )
 @click.option(
+    "--cluster",
+    "clusters",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="NUMBER",
+    help="Take back only this cluster, as the plan numbers it. May be given several times.",
+)
+@click.option(
     "--format",
     "output_format",
     type=click.Choice(["text", "json"]),
@@ -29,7 +37,12 @@ from fkdoctor.render.dedupe import undone_text
 )
 @database_options
 def undo(
-    run: int, partly: bool, output_format: str, url: str | None, config_path: Path | None
+    run: int,
+    partly: bool,
+    clusters: tuple[int, ...],
+    output_format: str,
+    url: str | None,
+    config_path: Path | None,
 ) -> None:
     """Take RUN back: restore the rows it deleted and every reference it moved.
 
@@ -44,6 +57,7 @@ def undo(
                 session.connection,
                 run,
                 partly=partly,
+                clusters=clusters,
                 lock_timeout=session.config.database.lock_timeout,
                 report=lambda progress: report(progress.done, progress.total),
             )

@@ -19,16 +19,34 @@ from sqlalchemy import Connection, Row
 
 from fkdoctor.database import set_local
 from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
-from fkdoctor.dedupe.obstacles import key_obstacles, table_obstacles
-from fkdoctor.dedupe.plan import Cluster, DedupePlan
+from fkdoctor.dedupe.derive import Derivation, Facts, derive_collisions, read_facts
+from fkdoctor.dedupe.logical import follow_references
+from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns, table_obstacles
+from fkdoctor.dedupe.plan import Cluster, DedupePlan, Obstacle
 from fkdoctor.dedupe.planfile import check_clusters, head_document, read_clusters, read_plan
 from fkdoctor.dedupe.planner import blocked
+from fkdoctor.dedupe.work import (
+    Step,
+    Work,
+    count_planned,
+    fields_of,
+    find_differing_clusters,
+    merged_tables,
+    plan_work,
+)
 from fkdoctor.errors import Blocked, Incomplete, Refused, StalePlan
+from fkdoctor.identifier import quote_all
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import require_ledger
-from fkdoctor.schema import ForeignKey, Schema, Table
+from fkdoctor.schema import ForeignKey, Schema, Table, TableName
+from fkdoctor.statement import lookahead, merge
 from fkdoctor.statement import members as sql
-from fkdoctor.statement import merge
+from fkdoctor.statement.fields import (
+    FieldTable,
+    count_fields,
+    create_fields,
+    update_and_record,
+)
 from fkdoctor.statement.journal import stored_columns
 
 BATCH_SIZE = 1_000
@@ -70,13 +88,16 @@ def apply_dedupe(
     require_ledger(connection)
     schema = inspect_database(connection)
     _check_plan(plan, schema)
-    keys = schema.keys_to(plan.table)
+    schema = follow_references(schema, plan.references)
+    facts = read_facts(connection)
+    work = plan_work(schema, plan)
     run = _Run(
         schema=schema,
         plan=plan,
-        keys=keys,
-        members=sql.carry_columns(schema.table(plan.table), keys),
-        id=_start_run(connection, schema, plan, keys),
+        facts=facts,
+        work=work,
+        members=sql.carry_columns(schema.table(plan.table), schema.keys_to(plan.table)),
+        id=_start_run(connection, schema, plan, work),
     )
     progress = Progress(run_id=run.id, done=0, total=extent.clusters, deleted=0, repointed=0)
     clusters = read_clusters(path)
@@ -117,7 +138,8 @@ def apply_dedupe(
 class _Run:
     schema: Schema
     plan: DedupePlan
-    keys: tuple[ForeignKey, ...]
+    facts: Facts
+    work: tuple[Work, ...]
     members: sql.MemberTable
     id: int
 
@@ -143,9 +165,9 @@ def _check_plan(plan: DedupePlan, schema: Schema) -> None:
     missing = [str(name) for name in plan.tables if not schema.has_table(name)]
     if missing:
         why = f"There is no {', '.join(missing)} any more."
-    elif {key.referencing for key in schema.keys_to(plan.table)} - set(plan.tables):
-        why = f"More tables reference {plan.table} than when it was made."
-    elif schema.fingerprint(plan.tables) != plan.fingerprint:
+    elif more := _more_references(plan, follow_references(schema, plan.references)):
+        why = f"More tables reference {more} than when it was made."
+    elif _fingerprint(plan, schema) != plan.fingerprint:
         why = (
             "A column, key, index, rule or trigger of "
             + ", ".join(str(name) for name in plan.tables)
@@ -159,8 +181,20 @@ def _check_plan(plan: DedupePlan, schema: Schema) -> None:
     raise StalePlan("Refused: the plan is stale; nothing was changed.", why=why, next=_PLAN_AGAIN)
 
 
+def _fingerprint(plan: DedupePlan, schema: Schema) -> str:
+    return follow_references(schema, plan.references).fingerprint(plan.tables)
+
+
+def _more_references(plan: DedupePlan, schema: Schema) -> TableName | None:
+    """A table with rows to merge that more tables reference than the plan knows."""
+    for name in merged_tables(schema, plan):
+        if {key.referencing for key in schema.keys_to(name)} - set(plan.tables):
+            return name
+    return None
+
+
 def _start_run(
-    connection: Connection, schema: Schema, plan: DedupePlan, keys: Sequence[ForeignKey]
+    connection: Connection, schema: Schema, plan: DedupePlan, work: Sequence[Work]
 ) -> int:
     def transaction() -> Row[Any]:
         run = execute_query(
@@ -172,12 +206,9 @@ def _start_run(
             table_name=plan.table.name,
             plan=json.dumps(head_document(plan)),
         ).one()
-        for number, key in enumerate(keys, 1):
-            table = schema.table(key.referencing)
-            _add_step(connection, run.id, number, key, table, key.referencing_columns)
-        table = schema.table(plan.table)
-        columns = [column.name for column in stored_columns(table)]
-        _add_step(connection, run.id, len(keys) + 1, None, table, columns)
+        for step in (step for of_table in work for step in of_table.steps):
+            table = schema.table(step.table)
+            _add_step(connection, run.id, step, table)
         return run
 
     run = run_on_ledger(connection, transaction)
@@ -194,25 +225,21 @@ def _refuse_undone(run_id: int, status: str) -> None:
         )
 
 
-def _add_step(
-    connection: Connection,
-    run_id: int,
-    number: int,
-    key: ForeignKey | None,
-    table: Table,
-    columns: Sequence[str],
-) -> None:
+def _add_step(connection: Connection, run_id: int, step: Step, table: Table) -> None:
+    stored = [column.name for column in stored_columns(table)]
     execute_query(
         connection,
         "ledger/add_step",
         run_id=run_id,
-        step=number,
-        action="repoint" if key else "delete",
+        step=step.number,
+        action=step.action,
         table_schema=table.name.schema,
         table_name=table.name.name,
-        constraint_name=key.name if key else None,
+        constraint_name=step.key.name if step.key else None,
         key_columns=list(table.row_identity),
-        columns=list(columns),
+        columns=list(step.key.referencing_columns)
+        if step.key
+        else [field.column for field in step.fields] or stored,
     )
 
 
@@ -220,101 +247,201 @@ def _merge_batch(
     connection: Connection, run: _Run, row: Row[Any], batch: Sequence[Cluster]
 ) -> _Outcome:
     _refuse_undone(run.id, row.status)
-    members, ids = run.members, {"run_id": run.id}
     numbers = [cluster.number for cluster in batch]
     merged = set(
-        execute_query(connection, "ledger/merged_clusters", **ids, clusters=numbers).scalars()
+        execute_query(
+            connection, "ledger/merged_clusters", run_id=run.id, clusters=numbers
+        ).scalars()
     )
     batch = [cluster for cluster in batch if cluster.number not in merged]
     if not batch:
         return _Outcome(deleted=row.deleted, repointed=row.repointed)
+    # No row lock keeps others from referencing a duplicate where no constraint does.
+    for name in sorted({reference.referencing for reference in run.plan.references}):
+        connection.execute(merge.LockTable(name))
+    members = run.members
     connection.execute(sql.create_members(members))
     connection.execute(merge.fill_members(members), _member_arrays(members, batch))
-    connection.execute(sql.ANALYZE_MEMBERS)
+    connection.execute(sql.analyze_members(members))
     # A statement of its own: the next one sees what was committed while this one waited.
     connection.execute(merge.lock_members(members)).close()
     # The plan's fingerprints were made in this time zone.
     set_local(connection, timezone="UTC")
-    stale = tuple(connection.execute(merge.find_stale_clusters(members)).scalars())
-    set_local(connection, timezone=row.time_zone)
+    stale = list(connection.execute(merge.find_stale_clusters(members)).scalars())
     if stale:
-        connection.execute(merge.drop_clusters(members), {"clusters": list(stale)})
+        connection.execute(merge.drop_clusters(members), {"clusters": stale})
     for statement in merge.carry_values(members):
         connection.execute(statement)
+    derivation = _derive_as_planned(connection, run, batch, stale)
+    set_local(connection, timezone=row.time_zone)
     clusters = [cluster for cluster in batch if cluster.number not in stale]
-    repointed = _repoint(connection, run)
-    deleted = _delete(connection, run, clusters)
-    connection.execute(merge.record_redirects(members), ids)
-    execute_query(connection, "ledger/count_batch", **ids, deleted=deleted, repointed=repointed)
-    return _Outcome(deleted=row.deleted + deleted, repointed=row.repointed + repointed, stale=stale)
+    fields = {
+        work.table: fields_of(derivation.members[work.table], work.update.fields)
+        for work in run.work
+        if work.update and work.table in derivation.members
+    }
+    for table in fields.values():
+        connection.execute(create_fields(table))
+    deleted = repointed = 0
+    for work in run.work:
+        if work.table in derivation.members:
+            repointed += _repoint(connection, run, derivation, work)
+            deleted += _delete(connection, run, derivation, work, clusters)
+            if work.update:
+                _refill(connection, run, work.update, fields[work.table])
+    execute_query(
+        connection, "ledger/count_batch", run_id=run.id, deleted=deleted, repointed=repointed
+    )
+    return _Outcome(
+        deleted=row.deleted + deleted, repointed=row.repointed + repointed, stale=tuple(stale)
+    )
 
 
-def _repoint(connection: Connection, run: _Run) -> int:
-    """Moves the references of every key and makes sure that none is left; how many moved."""
-    members, repointed = run.members, 0
-    for step, key in enumerate(run.keys, 1):
-        table = run.schema.table(key.referencing)
-        if any(key_obstacles(run.schema, key)):
+def _derive_as_planned(
+    connection: Connection, run: _Run, batch: Sequence[Cluster], stale: list[int]
+) -> Derivation:
+    """What the merges of the batch bring about, which is what the plan says.
+
+    Clusters for which it is not are dropped and added to `stale`, until the rest agrees.
+    """
+    members, made = run.members, {run.plan.table: run.members}
+    while True:
+        derivation = Derivation(
+            schema=run.schema,
+            facts=run.facts,
+            rules={rule.table: rule for rule in run.plan.rules},
+            members={run.plan.table: members},
+            made=made,
+            lock=True,
+        )
+        derive_collisions(connection, derivation)
+        if derivation.obstacles:
+            raise _unforeseen(next(iter(derivation.obstacles)))
+        differing = find_differing_clusters(connection, derivation, batch, stale)
+        if not differing:
+            return derivation
+        stale += sorted(differing)
+        connection.execute(merge.drop_clusters(members), {"clusters": stale})
+        connection.execute(merge.drop_derived(members))
+        for name, other in made.items():
+            if name != run.plan.table:
+                connection.execute(sql.clear_members(other))
+
+
+def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Work) -> int:
+    """Moves the references to the table's duplicates and makes sure that none is left; how many
+    moved."""
+    members, repointed = derivation.members[work.table], 0
+    for step in work.steps:
+        key = step.key
+        if key is None or any(key_obstacles(run.schema, key)):
             continue  # No row referenced a duplicate by it, and the check below sees to that.
-        if key.self_referencing and connection.execute(sql.members_referencing(members, key)).all():
-            raise _unforeseen(key, "rows of a cluster reference duplicates themselves")
+        for _, shared in shared_columns(run.schema, key):
+            if connection.execute(lookahead.find_torn(members, key, shared)).first():
+                raise _unforeseen(
+                    Obstacle(subject=key.label, reason=f"{quote_all(shared)} would change with it")
+                )
         moved, astray = connection.execute(
-            merge.repoint_and_record(members, key, table), {"run_id": run.id, "step": step}
+            merge.repoint_and_record(
+                members,
+                key,
+                run.schema.table(key.referencing),
+                derivation.members.get(key.referencing),
+            ),
+            {"run": run.id, "at_step": step.number, "siblings": list(step.siblings)},
         ).one()
         if astray:
             raise _unforeseen(
-                key,
-                f"{astray} of its references would not point at the survivor: a trigger sets them "
-                "to something else, or the survivor has no value there",
+                Obstacle(
+                    subject=key.label,
+                    reason=f"{astray} of its references would not point at the survivor: a trigger "
+                    "sets them to something else, or the survivor has no value there",
+                )
             )
         repointed += moved
     # Deferred checks and triggers run now, while what they do can still be seen.
     connection.execute(sa.text("set constraints all immediate"))
-    for key in run.keys:
-        left = connection.execute(sql.count_references(members, key)).scalar_one()
-        if left:
-            raise _unforeseen(
-                key,
-                f"{left} references to duplicates are left: a trigger or rule "
-                "kept them, or they are of a kind that the plan did not foresee",
-            )
+    for step in work.steps:
+        if step.key:
+            _refuse_left(connection, derivation, members, step.key)
     return repointed
 
 
-def _delete(connection: Connection, run: _Run, clusters: Sequence[Cluster]) -> int:
-    """Deletes the duplicates and makes sure that they went, and nothing with them; how many."""
-    name, step = run.plan.table, len(run.keys) + 1
-    deleted: int = connection.execute(
-        merge.delete_and_record(run.members), {"run_id": run.id, "step": step}
-    ).scalar_one()
+def _refuse_left(
+    connection: Connection, derivation: Derivation, members: sql.MemberTable, key: ForeignKey
+) -> None:
+    going = derivation.members.get(key.referencing)
+    left = connection.execute(sql.count_references(members, key, going)).scalar_one()
+    if left:
+        raise _unforeseen(
+            Obstacle(
+                subject=key.label,
+                reason=f"{left} references to duplicates are left: a trigger or rule "
+                "kept them, or they are of a kind that the plan did not foresee",
+            )
+        )
+
+
+def _delete(
+    connection: Connection,
+    run: _Run,
+    derivation: Derivation,
+    work: Work,
+    clusters: Sequence[Cluster],
+) -> int:
+    """Deletes the table's duplicates and makes sure that they went, and nothing with them; how
+    many."""
+    members, binds = derivation.members[work.table], {"run": run.id, "at_step": work.delete.number}
+    survivors, expected = count_planned(run.plan.table, work.table, clusters)
+    deleted: int = connection.execute(merge.delete_and_record(members), binds).scalar_one()
     connection.execute(sa.text("set constraints all immediate"))
-    expected = sum(len(cluster.duplicates) for cluster in clusters)
-    survivors = connection.execute(merge.count_survivors(run.members)).scalar_one()
-    if deleted != expected or survivors != len(clusters):
+    left = connection.execute(merge.count_survivors(members)).scalar_one()
+    if deleted != expected or left != survivors:
         raise Blocked(
             "Refused: other rows would go than planned; nothing of this batch was changed.",
-            why=f"Of {name} {deleted} of {expected} duplicates were deleted, and {survivors} of "
-            f"{len(clusters)} survivors are left: a trigger or rule is in between, or the plan "
+            why=f"Of {work.table} {deleted} of {expected} duplicates were deleted, and {left} of "
+            f"{survivors} survivors are left: a trigger or rule is in between, or the plan "
             "was changed and names a row twice.",
             next="Look at the triggers of the table, then apply the plan again.",
         )
+    if not work.delete.siblings:  # else what rows are known by will change yet
+        connection.execute(merge.record_redirects(members), binds)
     # From the DELETE on, nobody can add a foreign key to the table until this transaction ends.
     keys = execute_query(
-        connection, "catalog/referencing_keys", table_schema=name.schema, table_name=name.name
+        connection,
+        "catalog/referencing_keys",
+        table_schema=work.table.schema,
+        table_name=work.table.name,
     ).scalars()
-    if set(keys) != {key.oid for key in run.keys}:
+    if set(keys) != {step.key.oid for step in work.steps if step.key and step.key.oid}:
         raise StalePlan(
             "Refused: the plan is stale; nothing of this batch was changed.",
-            why=f"A foreign key to {name} was added or dropped meanwhile.",
+            why=f"A foreign key to {work.table} was added or dropped meanwhile.",
             next=_PLAN_AGAIN,
         )
     return deleted
 
 
-def _unforeseen(key: ForeignKey, reason: str) -> Blocked:
+def _refill(connection: Connection, run: _Run, step: Step, fields: FieldTable) -> None:
+    """Gives survivors what they take over from their duplicates."""
+    binds = {"run": run.id, "at_step": step.number, "followed": bool(step.siblings)}
+    expected = connection.execute(count_fields(fields)).scalar_one()
+    changed, astray = connection.execute(update_and_record(fields), binds).one()
+    connection.execute(sa.text("set constraints all immediate"))
+    if astray or changed != expected:
+        raise _unforeseen(
+            Obstacle(
+                subject=str(step.table),
+                reason=f"{astray + expected - changed} survivors do not hold what the rules for "
+                "their columns say: a trigger or rule is in between",
+            )
+        )
+
+
+def _unforeseen(obstacle: Obstacle) -> Blocked:
     return Blocked(
         "Refused; nothing of this batch was changed.",
-        why=f"{key.label}: {reason}.",
+        why=f"{obstacle.subject}: {obstacle.reason}.",
         next=_PLAN_AGAIN,
     )
 
@@ -325,12 +452,13 @@ def _member_arrays(members: sql.MemberTable, batch: Sequence[Cluster]) -> dict[s
     for i in range(members.key_width):
         arrays[f"member_{i}"] = []
         arrays[f"keep_{i}"] = []
-    for cluster in batch:
-        for member in (cluster.survivor, *cluster.duplicates):
-            arrays["clusters"].append(cluster.number)
-            arrays["survivors"].append(member is cluster.survivor)
+    pairs = ((cluster.number, together) for cluster in batch for together in cluster.merges)
+    for number, together in pairs:
+        for member in (together.survivor, *together.duplicates):
+            arrays["clusters"].append(number)
+            arrays["survivors"].append(member is together.survivor)
             arrays["fingerprints"].append(member.fingerprint)
             for i in range(members.key_width):
                 arrays[f"member_{i}"].append(member.key[i])
-                arrays[f"keep_{i}"].append(cluster.survivor.key[i])
+                arrays[f"keep_{i}"].append(together.survivor.key[i])
     return arrays

@@ -2,120 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection
 
-from fkdoctor.dedupe.obstacles import key_obstacles
-from fkdoctor.dedupe.plan import Obstacle, Repoint
-from fkdoctor.identifier import quote
+from fkdoctor.dedupe.derive import Derivation
+from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
+from fkdoctor.dedupe.plan import Obstacle, Repoint, Resolution
+from fkdoctor.dedupe.policy import IDENTICAL, REFUSE
+from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.coverage import Support, key_coverage
-from fkdoctor.schema import ForeignKey, Schema, Table, TableName
+from fkdoctor.schema import ForeignKey, Table, TableName
+from fkdoctor.statement import image as images
 from fkdoctor.statement import lookahead as sql
-from fkdoctor.statement.members import SHOWN, MemberTable, count_references, members_referencing
+from fkdoctor.statement.members import (
+    SHOWN,
+    MemberTable,
+    count_references,
+    nullable_columns,
+)
 from fkdoctor.statement.parts import Query
 
 _SHOWN_LENGTH = 60
 
 
 def look_ahead(
-    connection: Connection, schema: Schema, members: MemberTable, keys: Sequence[ForeignKey]
+    connection: Connection, derivation: Derivation
 ) -> tuple[tuple[Repoint, ...], tuple[Obstacle, ...]]:
-    """What moves along each key from the duplicates in the member table, and what is in the way."""
+    """What moves along each key from duplicates to survivors, and what is in the way."""
+    schema = derivation.schema
     repoints: list[Repoint] = []
-    moving: dict[TableName, list[ForeignKey]] = {}
-    for key in keys:
-        rows = connection.execute(count_references(members, key)).scalar_one()
-        repoints.append(
-            Repoint(
-                table=key.referencing,
-                constraint=key.name,
-                columns=key.referencing_columns,
-                rows=rows,
-                on_delete=key.on_delete.sql,
-                indexed=key_coverage(schema, key).support is not Support.NONE,
+    obstacles = dict(derivation.obstacles)
+    for name, members in derivation.members.items():
+        for key in schema.keys_to(name):
+            going = derivation.members.get(key.referencing)
+            rows = connection.execute(count_references(members, key, going)).scalar_one()
+            repoints.append(
+                Repoint(
+                    table=key.referencing,
+                    constraint=key.name,
+                    columns=key.referencing_columns,
+                    rows=rows,
+                    on_delete=key.on_delete.sql,
+                    indexed=key_coverage(schema, key).support is not Support.NONE,
+                )
             )
-        )
-        if rows:
-            moving.setdefault(key.referencing, []).append(key)
-    obstacles: dict[Obstacle, None] = {}
-    for name, of_table in moving.items():
-        foreseen = [obstacle for key in of_table for obstacle in key_obstacles(schema, key)]
-        # What is of a shape that is not handled can't be asked about either.
-        obstacles |= dict.fromkeys(
-            foreseen or _find_wrongs(connection, schema.table(name), members, keys, of_table)
-        )
+            # Also of rows that go: an obstacle can hide that they do.
+            if rows or connection.execute(count_references(members, key)).scalar_one():
+                # What is of a shape that is not handled can't be asked about either.
+                foreseen = tuple(key_obstacles(schema, key))
+                obstacles |= dict.fromkeys(
+                    foreseen or _find_wrongs(connection, derivation, members, key)
+                )
+        obstacles |= dict.fromkeys(_find_unsettled(connection, derivation, members))
     return tuple(repoints), tuple(obstacles)
 
 
-def _find_wrongs(
-    connection: Connection,
-    table: Table,
-    members: MemberTable,
-    keys: Sequence[ForeignKey],
-    moving: Sequence[ForeignKey],
-) -> Iterator[Obstacle]:
-    """What would be wrong with rows of the referencing table, of whose `keys` some are `moving`."""
-    for key in moving:
-        yield from _find(
-            connection,
-            key.label,
-            "its survivors have no value to reference for rows",
-            sql.find_lost_references(members, key, table),
-        )
-        if key.self_referencing:
-            yield from _find_wrong_hierarchy(connection, members, key)
-    own = [key for key in keys if key.referencing == table.name]
-    for first, second in combinations(own, 2):
-        yield from _find(
-            connection,
-            f"{first.label} and {second.label}",
-            "rows would reference one survivor twice",
-            sql.find_self_links(members, first, second, table),
-        )
-    for unique in table.unique_keys:
-        touching = [key for key in moving if set(key.referencing_columns) & set(unique.columns)]
-        if touching:
-            yield from _find(
-                connection,
-                f"{table.name} unique key {quote(unique.name)}",
-                "rows would collide once repointed",
-                sql.find_collisions(members, touching, table, unique),
+def judge_collisions(connection: Connection, derivation: Derivation) -> tuple[Resolution, ...]:
+    """What becomes of the rows that collide, counted by table and constraint.
+
+    Those that differ in nothing but their keys are told from the others.
+    """
+    found = []
+    for name, members in derivation.members.items():
+        image = derivation.images.get(name)
+        if image is None:
+            continue
+        connection.execute(images.judge_losers(image, members))
+        for because, differs, link, rows in connection.execute(images.count_collisions(members)):
+            found.append(
+                Resolution(
+                    table=name,
+                    constraint=because,
+                    policy=resolve(derivation, name, differs=differs, link=link),
+                    rows=rows,
+                )
             )
+    return tuple(found)
 
 
-def _find_wrong_hierarchy(
-    connection: Connection, members: MemberTable, key: ForeignKey
-) -> Iterable[Obstacle]:
-    entangled = tuple(
-        _find(
-            connection,
-            key.label,
-            "rows of a cluster reference duplicates themselves",
-            members_referencing(members, key),
-        )
+def resolve(derivation: Derivation, table: TableName, *, differs: bool, link: bool) -> str:
+    """The policy that decides on a row of the table that collides."""
+    rule = derivation.rule(table)
+    if link:
+        return rule.links
+    return rule.collisions if differs else IDENTICAL
+
+
+def _find_unsettled(
+    connection: Connection, derivation: Derivation, members: MemberTable
+) -> Iterator[Obstacle]:
+    """The rows that collide and that nobody has said what to do with."""
+    table, image = members.table, derivation.images.get(members.table.name)
+    if image is None:
+        return
+    rule = derivation.rule(table.name)
+    if rule.links == REFUSE:
+        links: dict[str, list[str]] = {}
+        for because, key in connection.execute(images.select_links(members)):
+            links.setdefault(because, []).append(_name_row(key))
+        for because, named in links.items():
+            yield _obstacle(because, "rows would reference one survivor twice", named)
+    if rule.collisions == REFUSE:
+        differing: dict[str, list[str]] = {}
+        columns = images.compared_columns(table)
+        for row in connection.execute(images.select_differing(image, members)):
+            told = _tell_difference(columns, row.lost_values, row.kept_values)
+            pair = f"{_name_row(row.lost)} and {_name_row(row.kept)} differ in {told}"
+            differing.setdefault(row.because, []).append(pair)
+        for because, named in differing.items():
+            subject = f"{table.name} unique key {quote(because)}"
+            yield _obstacle(subject, "rows would collide once repointed", named)
+
+
+def _tell_difference(
+    columns: Sequence[str], lost: Sequence[str | None], kept: Sequence[str | None]
+) -> str:
+    return ", ".join(
+        f"{quote(name)} ({_show(one)} / {_show(other)})"
+        for name, one, other in zip(columns, lost, kept, strict=True)
+        if one != other
     )
-    # What is entangled is a loop as well.
-    return entangled or _find(
+
+
+def _show(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    return repr(value if len(value) <= _SHOWN_LENGTH else value[: _SHOWN_LENGTH - 1] + "…")
+
+
+def _find_wrongs(
+    connection: Connection, derivation: Derivation, members: MemberTable, key: ForeignKey
+) -> Iterator[Obstacle]:
+    """What would be wrong with rows that move by the key."""
+    table: Table = derivation.schema.table(key.referencing)
+    going = derivation.members.get(table.name)
+    yield from _find(
         connection,
         key.label,
-        "survivors would come to be above themselves",
-        sql.find_loops(members, key),
+        "its survivors have no value to reference for rows",
+        sql.find_lost_references(members, key, table, going),
     )
+    for other, shared in shared_columns(derivation.schema, key):
+        yield from _find(
+            connection,
+            key.label,
+            f"{quote_all(shared)} also belongs to {quote(other.name)}, and would change with the "
+            "references to",
+            sql.find_torn(members, key, shared),
+        )
+    if key.self_referencing:
+        if derivation.rule(table.name).above == REFUSE or not nullable_columns(table, key):
+            yield from _find(
+                connection,
+                key.label,
+                "rows of a cluster reference duplicates themselves",
+                sql.find_entangled(members, key),
+            )
+        yield from _find(
+            connection,
+            key.label,
+            "survivors would come to be above themselves",
+            sql.find_loops(members, key),
+        )
 
 
 def _find(connection: Connection, subject: str, wrong: str, query: Query) -> Iterator[Obstacle]:
     found = connection.execute(query).scalars().all()
     if found:
-        more = " and perhaps more" if len(found) == SHOWN else ""
-        yield Obstacle(
-            subject=subject, reason=f"{wrong}: {'; '.join(map(_name_rows, found))}{more}"
-        )
+        yield _obstacle(subject, wrong, [_name_row(key) for key in found])
 
 
-def _name_rows(keys: Sequence[str] | Sequence[Sequence[str]]) -> str:
-    """A row's key, or the keys of several rows: `(3, 7)`, `(3) and (4)`."""
-    if isinstance(keys[0], str):
-        return f"({', '.join(str(value)[:_SHOWN_LENGTH] for value in keys)})"
-    return " and ".join(_name_rows(key) for key in keys if not isinstance(key, str))
+def _obstacle(subject: str, wrong: str, named: Sequence[str]) -> Obstacle:
+    more = " and perhaps more" if len(named) >= SHOWN else ""
+    return Obstacle(subject=subject, reason=f"{wrong}: {'; '.join(named)}{more}")
+
+
+def _name_row(key: Sequence[str]) -> str:
+    """A row's key: `(3, 7)`."""
+    return f"({', '.join(str(value)[:_SHOWN_LENGTH] for value in key)})"

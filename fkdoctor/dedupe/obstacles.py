@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fkdoctor.dedupe.plan import Obstacle
-from fkdoctor.identifier import quote, quote_all
+from fkdoctor.identifier import quote
 from fkdoctor.schema import (
     ForeignKey,
     Index,
+    LogicalKey,
     ReferentialAction,
     RewriteRule,
     Schema,
@@ -64,26 +65,9 @@ def key_obstacles(schema: Schema, key: ForeignKey) -> Iterator[Obstacle]:
             reason="its rows have neither primary key nor unique NOT NULL columns, so a change to "
             "them could not be undone",
         )
-    elif columns & set(identity):
-        yield Obstacle(
-            subject=key.label,
-            reason=f"{_names(columns & set(identity))} is part of the key by which rows of "
-            f"{table.name} are known: they would change their own key",
-        )
     for name in sorted(columns):
         if table.column(name).generated:
             yield Obstacle(subject=key.label, reason=f"{quote(name)} is a generated column")
-    for other in schema.keys_from(table.name):
-        shared = columns & set(other.referencing_columns)
-        alike = (other.referenced, other.referenced_columns, other.referencing_columns) == (
-            key.referenced,
-            key.referenced_columns,
-            key.referencing_columns,
-        )
-        if shared and not alike:
-            yield Obstacle(
-                subject=key.label, reason=f"{_names(shared)} also belongs to {quote(other.name)}"
-            )
     for other in schema.keys_to(table.name):
         if columns & set(other.referenced_columns):
             yield Obstacle(
@@ -94,8 +78,16 @@ def key_obstacles(schema: Schema, key: ForeignKey) -> Iterator[Obstacle]:
     yield from _unforeseeable_collisions(table, key)
 
 
-def _names(columns: set[str]) -> str:
-    return quote_all(tuple(sorted(columns)))
+def shared_columns(schema: Schema, key: ForeignKey) -> Iterator[tuple[ForeignKey, tuple[str, ...]]]:
+    """The other keys that some of the key's columns belong to, and these columns."""
+    mine = (key.referenced, key.referenced_columns, key.referencing_columns)
+    for other in schema.keys_from(key.referencing):
+        shared = set(key.referencing_columns) & set(other.referencing_columns)
+        if (
+            shared
+            and (other.referenced, other.referenced_columns, other.referencing_columns) != mine
+        ):
+            yield other, tuple(sorted(shared))
 
 
 def _shape_obstacles(schema: Schema, table: Table) -> Iterator[Obstacle]:
@@ -122,25 +114,17 @@ def _rule_obstacles(table: Table, rules: Iterable[RewriteRule]) -> Iterator[Obst
 
 def _unforeseeable_collisions(table: Table, key: ForeignKey) -> Iterator[Obstacle]:
     """The indexes over the key's columns that could refuse rows in ways nobody asks about."""
-    exclusions = {constraint.name for constraint in table.constraints if constraint.kind == "x"}
     moving = set(key.referencing_columns)
     moving |= {column.name for column in table.columns if column.generated}
     for index in table.indexes:
-        exclusive = index.constraint in exclusions
-        if not (index.unique or exclusive) or not _mentions(index, moving):
+        exclusive = any(c.kind == "x" and c.name == index.constraint for c in table.constraints)
+        if not (index.unique or exclusive) or not mentions(index, moving):
             continue
-        if exclusive or index.method != "btree":
-            reason = "it excludes rows"
-        elif index.columns is None or index.predicate is not None:
-            reason = "it is unique over an expression or under a condition"
-        elif not index.valid:
+        texts = [index.predicate or "", *(key.expression or "" for key in index.keys)]
+        if not index.valid:
             reason = "it is unique, but not valid"
-        elif not _compares_plainly(table, index):
-            reason = "it is unique in a collation other than the column's"
-        elif set(index.columns) & (moving - set(key.referencing_columns)):
-            reason = "it is unique over a generated column"
-        elif len(key.referencing_columns) > 1:
-            reason = f"it is unique over columns of the composite key {quote(key.name)}"
+        elif any(".*" in text for text in texts):
+            reason = "it is unique over whole rows"
         else:
             continue
         yield Obstacle(
@@ -149,7 +133,7 @@ def _unforeseeable_collisions(table: Table, key: ForeignKey) -> Iterator[Obstacl
         )
 
 
-def _mentions(index: Index, columns: set[str]) -> bool:
+def mentions(index: Index, columns: set[str]) -> bool:
     """Whether the index is over one of the columns, or over an expression that may use one."""
     texts = [key.expression for key in index.keys if key.expression] + [index.predicate or ""]
     if columns & {key.column for key in index.keys}:
@@ -157,14 +141,6 @@ def _mentions(index: Index, columns: set[str]) -> bool:
     # PostgreSQL prints every column by its name, perhaps in quotes, and a whole row as table.*.
     written = {name.replace('"', '""') for name in columns} | {".*"}
     return any(name in text for name in written for text in texts)
-
-
-def _compares_plainly(table: Table, index: Index) -> bool:
-    return all(
-        key.collation == table.column(key.column).collation
-        for key in index.keys
-        if key.column is not None
-    )
 
 
 def caveats(schema: Schema, table: Table, keys: tuple[ForeignKey, ...]) -> Iterator[str]:
@@ -179,7 +155,13 @@ def caveats(schema: Schema, table: Table, keys: tuple[ForeignKey, ...]) -> Itera
                     f"{event}; undo does not take back what it does"
                 )
     for key in keys:
-        if not key.enforced or any(trigger.state not in _FIRES for trigger in key.triggers):
+        if isinstance(key, LogicalKey):
+            yield (
+                f"{key.label} is only declared in fkdoctor.toml: nobody else can write to "
+                f"{key.referencing} while a batch is applied, and later references to merged rows "
+                "are not refused"
+            )
+        elif not key.enforced or any(trigger.state not in _FIRES for trigger in key.triggers):
             yield (
                 f"{key.label} is not enforced: references that are made while the plan is applied "
                 "may be left dangling"

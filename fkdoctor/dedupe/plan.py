@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fkdoctor.identifier import quote
-from fkdoctor.schema import TableName
+from fkdoctor.schema import LogicalReference, TableName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +17,48 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
+class Merge:
     """Rows that agree on all match values: one survives, the duplicates go."""
+
+    survivor: Member
+    duplicates: tuple[Member, ...]
+    matched: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collision:
+    """A referencing row that goes because repointing would make it break a constraint.
+
+    It collides with the row `kept`, to which references to it move. A link whose both ends become
+    one survivor has none. `policy` is how that was decided.
+    """
+
+    table: TableName
+    constraint: str
+    row: Member
+    kept: Member | None
+    policy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What is merged together or not at all: a merge, and the collisions that it brings about.
+
+    `tied` are other merges without which some of these collisions would not be.
+    """
 
     number: int
     survivor: Member
     duplicates: tuple[Member, ...]
     matched: tuple[str, ...]
+    tied: tuple[Merge, ...] = ()
+    collisions: tuple[Collision, ...] = ()
+
+    @property
+    def merges(self) -> tuple[Merge, ...]:
+        """All merges of rows of the deduplicated table."""
+        first = Merge(survivor=self.survivor, duplicates=self.duplicates, matched=self.matched)
+        return (first, *self.tied)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +83,47 @@ class Repoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """What becomes of rows of one table that collide by one constraint, and of how many."""
+
+    table: TableName
+    constraint: str
+    policy: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollisionRule:
+    """What a user wants done with colliding rows of a table, in the words of the policies.
+
+    `links` says what becomes of links whose both ends become one survivor, `above` of a survivor
+    that references its own duplicate.
+    """
+
+    table: TableName
+    collisions: str = "refuse"
+    links: str = "refuse"
+    above: str = "refuse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldRule:
+    """What a survivor's column will hold, made of its own value and its duplicates'.
+
+    `argument` is the column that newest and oldest go by, or what concat puts between values.
+    """
+
+    table: TableName
+    column: str
+    kind: str
+    argument: str = ""
+
+    def __str__(self) -> str:
+        kind = f"{self.kind}:{self.argument}" if self.argument else self.kind
+        return f"{self.table}.{quote(self.column)} = {kind}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Obstacle:
     """Something that this plan cannot be applied past: where, and why."""
 
@@ -59,8 +135,11 @@ class Obstacle:
 class DedupePlan:
     """The head of a plan; its clusters are in the plan file.
 
-    `fingerprint` is that of `tables`, the deduplicated table and all that reference it.
-    `oversized` counts groups too large to be duplicates, which are left alone.
+    `fingerprint` is that of `tables`, the deduplicated table and all that reference it or rows that
+    collide; `references` are those of them that only fkdoctor.toml declares. `survivors` can be
+    more than the clusters, of which some are tied together; `refilled` of these, and of rows for
+    which others go, change by `fields`. `oversized` counts groups too large to be duplicates, which
+    are left alone.
     """
 
     id: str
@@ -72,8 +151,14 @@ class DedupePlan:
     survivor: tuple[str, ...]
     fingerprint: str
     tables: tuple[TableName, ...]
+    references: tuple[LogicalReference, ...]
     clusters: int
+    survivors: int
     duplicates: int
+    rules: tuple[CollisionRule, ...]
+    fields: tuple[FieldRule, ...]
+    refilled: int
+    resolutions: tuple[Resolution, ...]
     repoints: tuple[Repoint, ...]
     obstacles: tuple[Obstacle, ...]
     caveats: tuple[str, ...]
@@ -81,6 +166,6 @@ class DedupePlan:
     oversized_rows: int
 
     @property
-    def references(self) -> int:
+    def moving(self) -> int:
         """How many references move."""
         return sum(repoint.rows for repoint in self.repoints)

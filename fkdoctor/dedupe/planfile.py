@@ -18,12 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fkdoctor.dedupe.plan import Cluster, DedupePlan, Member, Obstacle, Repoint
+from fkdoctor.dedupe.plan import (
+    Cluster,
+    Collision,
+    CollisionRule,
+    DedupePlan,
+    FieldRule,
+    Member,
+    Merge,
+    Obstacle,
+    Repoint,
+    Resolution,
+)
 from fkdoctor.errors import ConfigError
-from fkdoctor.schema import TableName
+from fkdoctor.schema import LogicalReference, TableName
 
 FORMAT = "fkdoctor dedupe plan"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +151,7 @@ def check_clusters(path: Path) -> Extent:
     suspects = set()
     for cluster in read_clusters(path):
         clusters += 1
-        duplicates += len(cluster.duplicates)
+        duplicates += sum(len(merge.duplicates) for merge in cluster.merges)
         for key in _keys(cluster):
             byte, bit = divmod(hash(key) % (8 * len(seen)), 8)
             if seen[byte] & 1 << bit:
@@ -166,9 +177,10 @@ def _refuse_repeated(path: Path, suspects: Set[tuple[str, ...]]) -> None:
 
 
 def _keys(cluster: Cluster) -> Iterator[tuple[str, ...]]:
-    yield cluster.survivor.key
-    for member in cluster.duplicates:
-        yield member.key
+    for merge in cluster.merges:
+        yield merge.survivor.key
+        for member in merge.duplicates:
+            yield member.key
 
 
 def head_document(plan: DedupePlan) -> dict[str, Any]:
@@ -199,8 +211,48 @@ def _read_head(document: dict[str, Any]) -> DedupePlan:
         survivor=_texts(document["survivor"]),
         fingerprint=str(document["fingerprint"]),
         tables=tuple(TableName(*_texts(name)) for name in document["tables"]),
+        references=tuple(
+            LogicalReference(
+                referencing=TableName(*_texts(reference["referencing"])),
+                referencing_column=str(reference["referencing_column"]),
+                referenced=TableName(*_texts(reference["referenced"])),
+                referenced_column=str(reference["referenced_column"]),
+                elements=bool(reference["elements"]),
+                condition=reference["condition"] and str(reference["condition"]),
+            )
+            for reference in document["references"]
+        ),
         clusters=int(document["clusters"]),
+        survivors=int(document["survivors"]),
         duplicates=int(document["duplicates"]),
+        rules=tuple(
+            CollisionRule(
+                table=TableName(*_texts(rule["table"])),
+                collisions=str(rule["collisions"]),
+                links=str(rule["links"]),
+                above=str(rule["above"]),
+            )
+            for rule in document["rules"]
+        ),
+        fields=tuple(
+            FieldRule(
+                table=TableName(*_texts(field["table"])),
+                column=str(field["column"]),
+                kind=str(field["kind"]),
+                argument=str(field["argument"]),
+            )
+            for field in document["fields"]
+        ),
+        refilled=int(document["refilled"]),
+        resolutions=tuple(
+            Resolution(
+                table=TableName(*_texts(resolution["table"])),
+                constraint=str(resolution["constraint"]),
+                policy=str(resolution["policy"]),
+                rows=int(resolution["rows"]),
+            )
+            for resolution in document["resolutions"]
+        ),
         repoints=tuple(
             Repoint(
                 table=TableName(*_texts(repoint["table"])),
@@ -220,27 +272,73 @@ def _read_head(document: dict[str, Any]) -> DedupePlan:
 
 
 def _cluster_document(cluster: Cluster) -> dict[str, Any]:
+    first, *tied = cluster.merges
+    document: dict[str, Any] = {"cluster": cluster.number} | _merge_document(first)
+    if tied:
+        document["tied"] = [_merge_document(merge) for merge in tied]
+    if cluster.collisions:
+        document["collisions"] = [
+            {
+                "table": [collision.table.schema, collision.table.name],
+                "constraint": collision.constraint,
+                "row": _member_document(collision.row),
+                "kept": collision.kept and _member_document(collision.kept),
+                "policy": collision.policy,
+            }
+            for collision in cluster.collisions
+        ]
+    return document
+
+
+def _merge_document(merge: Merge) -> dict[str, Any]:
     return {
-        "cluster": cluster.number,
-        "matched": cluster.matched,
-        "survivor": [*cluster.survivor.key, cluster.survivor.fingerprint],
-        "duplicates": [[*member.key, member.fingerprint] for member in cluster.duplicates],
+        "matched": merge.matched,
+        "survivor": _member_document(merge.survivor),
+        "duplicates": [_member_document(member) for member in merge.duplicates],
     }
 
 
+def _member_document(member: Member) -> list[str]:
+    return [*member.key, member.fingerprint]
+
+
 def _read_cluster(document: dict[str, Any], width: int) -> Cluster:
+    number = document["cluster"]
+    first = _read_merge(document, width)
     cluster = Cluster(
-        number=document["cluster"],
-        survivor=_read_member(document["survivor"], width),
-        duplicates=tuple(_read_member(member, width) for member in document["duplicates"]),
-        matched=_texts(document["matched"]),
+        number=number,
+        survivor=first.survivor,
+        duplicates=first.duplicates,
+        matched=first.matched,
+        tied=tuple(_read_merge(merge, width) for merge in document.get("tied", ())),
+        collisions=tuple(_read_collision(found) for found in document.get("collisions", ())),
     )
     if type(cluster.number) is not int or not 0 < cluster.number < 2**31:
         raise ValueError(f"{cluster.number} is no number of a cluster")
     keys = list(_keys(cluster))
-    if len(keys) < 2 or len(set(keys)) < len(keys):
+    if not all(merge.duplicates for merge in cluster.merges) or len(set(keys)) < len(keys):
         raise ValueError("a cluster is a survivor and one or more other rows")
     return cluster
+
+
+def _read_merge(document: dict[str, Any], width: int) -> Merge:
+    return Merge(
+        survivor=_read_member(document["survivor"], width),
+        duplicates=tuple(_read_member(member, width) for member in document["duplicates"]),
+        matched=_texts(document["matched"]),
+    )
+
+
+def _read_collision(document: dict[str, Any]) -> Collision:
+    width = len(_texts(document["row"])) - 1
+    kept = document["kept"]
+    return Collision(
+        table=TableName(*_texts(document["table"])),
+        constraint=str(document["constraint"]),
+        row=_read_member(document["row"], width),
+        kept=None if kept is None else _read_member(kept, width),
+        policy=str(document["policy"]),
+    )
 
 
 def _read_member(values: object, width: int) -> Member:

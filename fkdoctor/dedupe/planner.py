@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +21,48 @@ from fkdoctor.database import INSUFFICIENT_PRIVILEGE, READ_ONLY, set_local, sqls
 from fkdoctor.dedupe.criteria import (
     Match,
     Normaliser,
-    Preference,
-    SurvivorRule,
     is_text,
     parse_match,
     parse_survivor,
 )
-from fkdoctor.dedupe.lookahead import look_ahead
+from fkdoctor.dedupe.derive import Derivation, derive_collisions, read_facts
+from fkdoctor.dedupe.logical import follow_references, reference_obstacles
+from fkdoctor.dedupe.lookahead import judge_collisions, look_ahead, resolve
+from fkdoctor.dedupe.mapping import match_map
 from fkdoctor.dedupe.obstacles import caveats, table_obstacles
-from fkdoctor.dedupe.plan import Cluster, DedupePlan, Member, Obstacle, Repoint
+from fkdoctor.dedupe.ordering import live_first, order_by
+from fkdoctor.dedupe.plan import (
+    Cluster,
+    Collision,
+    CollisionRule,
+    DedupePlan,
+    FieldRule,
+    Member,
+    Merge,
+    Obstacle,
+    Repoint,
+)
 from fkdoctor.dedupe.planfile import check_place, write_plan
+from fkdoctor.dedupe.policy import MERGE_FIELDS
+from fkdoctor.dedupe.work import fields_of
 from fkdoctor.errors import Blocked, ConfigError
 from fkdoctor.identifier import quote
 from fkdoctor.resources import load_query
 from fkdoctor.schema import ForeignKey, Schema, TableName
 from fkdoctor.statement import matches as sql
 from fkdoctor.statement.expression import normalise_url, parse_expression
+from fkdoctor.statement.fields import count_fields, create_fields
+from fkdoctor.statement.image import compared_columns, select_collisions
+from fkdoctor.statement.matches import Ordering
 from fkdoctor.statement.members import (
-    ANALYZE_MEMBERS,
     MemberTable,
+    analyze_members,
     carry_columns,
     count_members,
     create_members,
+    relabel_clusters,
 )
+from fkdoctor.statement.pairs import survives
 
 TEXT_FORM = {
     "datestyle": "ISO, MDY",
@@ -60,12 +82,17 @@ class Criteria:
 
     Values that more than `max_cluster` rows share are no key (a landing page, a placeholder): such
     rows are left alone and counted. Rows with a value in `soft_delete_column` never survive others.
+    `rules` say what becomes of rows that collide, `fields` what survivors take over. A `map` names
+    duplicates and survivors in place of `match` and `survivor`.
     """
 
     match: tuple[str, ...]
     survivor: tuple[str, ...]
     max_cluster: int = 100
     soft_delete_column: str = "deleted_at"
+    rules: tuple[CollisionRule, ...] = ()
+    fields: tuple[FieldRule, ...] = ()
+    map: Path | None = None
 
 
 def plan_dedupe(
@@ -73,18 +100,22 @@ def plan_dedupe(
 ) -> DedupePlan:
     """The plan to merge the table's duplicates, its clusters saved at `path`: see locate_plan.
 
-    The connection must not be in a transaction. All is read at one moment; nothing but temporary
-    tables is written. Raises Blocked when the table is of a shape that can't be merged, ConfigError
-    for criteria that don't fit it.
+    References that only fkdoctor.toml declares (Schema.references) are followed as well. The
+    connection must not be in a transaction. All is read at one moment; nothing but temporary tables
+    is written. Raises Blocked when the table is of a shape that can't be merged, ConfigError for
+    criteria that don't fit it.
     """
+    declared = tuple(reference for reference in schema.references if not reference.guessed)
+    schema = follow_references(schema, declared)
     table = schema.table(name)
     in_the_way = list(table_obstacles(schema, table))
     if in_the_way:
         raise blocked(in_the_way)
-    if not criteria.match:
+    if not criteria.match and criteria.map is None:
         raise ConfigError(
             "Nothing says what makes rows duplicates.",
-            why=f"There is no --match, and no [dedupe.{name.name}] match in fkdoctor.toml.",
+            why=f"There is no --match or --map, and no [dedupe.{name.name}] match in "
+            "fkdoctor.toml.",
             next="For example: --match url, or --match '(lower(title))'",
         )
     keys = schema.keys_to(name)
@@ -92,10 +123,11 @@ def plan_dedupe(
     matches = [parse_match(table, text) for text in criteria.match]
     rules = [parse_survivor(table, text) for text in criteria.survivor]
     expressions = [_match_expression(members, match) for match in matches]
-    order = [_ordering(members, rule) for rule in rules]
+    order = [order_by(members, rule) for rule in rules]
     if table.has_column(criteria.soft_delete_column):
-        order.insert(0, _live_first(members, criteria.soft_delete_column))
+        order.insert(0, live_first(members, criteria.soft_delete_column))
     check_place(path)
+    facts = read_facts(connection)
     with _explained_refusals(), connection.begin():
         connection.execute(sa.text("set transaction isolation level repeatable read"))
         _execute(connection, "ledger/prefer_catalog")
@@ -106,31 +138,63 @@ def plan_dedupe(
             timezone="UTC",
             **TEXT_FORM,
         )
-        oversized, oversized_rows = _find_members(
-            connection, members, expressions, order, keys, criteria.max_cluster
+        oversized = oversized_rows = 0
+        if criteria.map is not None:
+            match_map(connection, members, criteria.map)
+            order = [Ordering(expression=survives(members), descending=True)]
+        else:
+            connection.execute(sql.create_matches(members, expressions))
+            found = connection.execute(sql.count_oversized(members, criteria.max_cluster)).one()
+            oversized, oversized_rows = int(found[0]), int(found[1])
+            connection.execute(sql.drop_oversized(members, criteria.max_cluster))
+        _choose_survivors(connection, members, order, keys)
+        survivors, duplicates = connection.execute(count_members(members)).one()
+        derivation = Derivation(
+            schema=schema,
+            facts=facts,
+            rules={rule.table: rule for rule in criteria.rules},
+            members={name: members},
+            made={name: members},
         )
-        clusters, duplicates = connection.execute(count_members(members)).one()
-        repoints, obstacles = look_ahead(connection, schema, members, keys)
-        involved = (name, *sorted({key.referencing for key in keys} - {name}))
+        derive_collisions(connection, derivation)
+        joined = _join_tied(connection, derivation)
+        resolutions = judge_collisions(connection, derivation)
+        repoints, obstacles = look_ahead(connection, derivation)
+        references = tuple(r for r in declared if r.referenced in derivation.members)
+        fields = tuple(_list_fields(derivation, criteria.fields))
+        refilled = _count_refilled(connection, derivation, fields)
+        involved = _involved(schema, derivation)
         plan = DedupePlan(
             id=str(uuid.uuid4()),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             database=schema.database,
             table=name,
             key_columns=members.key_columns,
-            match=tuple(str(match) for match in matches),
-            survivor=(*(str(rule) for rule in rules), "lowest key"),
+            match=tuple(str(match) for match in matches) or (f"the map {criteria.map}",),
+            survivor=("as the map says",)
+            if criteria.map
+            else (*(str(rule) for rule in rules), "lowest key"),
             fingerprint=schema.fingerprint(involved),
             tables=involved,
-            clusters=clusters,
+            references=references,
+            clusters=survivors - joined,
+            survivors=survivors,
             duplicates=duplicates,
+            rules=criteria.rules,
+            fields=fields,
+            refilled=refilled,
+            resolutions=resolutions,
             repoints=repoints,
-            obstacles=(*_unreplicable(connection, name, repoints), *obstacles),
-            caveats=tuple(caveats(schema, table, keys)),
+            obstacles=(
+                *reference_obstacles(schema, references),
+                *_unreplicable(connection, derivation.members, repoints),
+                *obstacles,
+            ),
+            caveats=tuple(_caveats(schema, derivation)),
             oversized=oversized,
             oversized_rows=oversized_rows,
         )
-        write_plan(path, plan, _read_clusters(connection, members))
+        write_plan(path, plan, _read_clusters(connection, derivation))
     return plan
 
 
@@ -155,70 +219,94 @@ def _match_expression(members: MemberTable, match: Match) -> ColumnElement[Any]:
     return value.collate("C") if is_text(column) and column.deterministic else value
 
 
-def _live_first(members: MemberTable, column: str) -> sql.Ordering:
-    """Rows that are not soft-deleted before those that are: a time is set, or a flag is true."""
-    value = members.row.c[column]
-    is_flag = members.table.column(column).base_type == "boolean"
-    deleted = value.is_(True) if is_flag else value.is_not(None)
-    return sql.Ordering(expression=deleted, descending=False)
-
-
-def _ordering(members: MemberTable, rule: SurvivorRule) -> sql.Ordering:
-    expression: ColumnElement[Any] | None
-    match rule.preference:
-        case Preference.NEWEST | Preference.OLDEST:
-            assert rule.column is not None
-            expression = members.row.c[rule.column]
-        case Preference.MOST_COMPLETE:
-            expression = _count_present(members)
-        case Preference.MOST_REFERENCED:
-            expression = None
-        case Preference.EXPRESSION:
-            assert rule.expression is not None
-            expression = parse_expression(members.table, rule.expression)
-    return sql.Ordering(expression=expression, descending=rule.descending)
-
-
-def _count_present(members: MemberTable) -> ColumnElement[Any]:
-    """How many of the row's values are neither NULL nor empty text."""
-    values = [
-        sa.func.nullif(members.row.c[column.name], "")
-        if is_text(column)
-        else members.row.c[column.name]
-        for column in members.table.columns
-    ]
-    # A function takes at most 100 arguments.
-    parts = [values[i : i + 100] for i in range(0, len(values), 100)]
-    counted: ColumnElement[Any] = sa.literal(0)
-    for part in parts:
-        counted = counted + sa.func.pg_catalog.num_nonnulls(*part)
-    return counted
-
-
-def _find_members(
+def _choose_survivors(
     connection: Connection,
     members: MemberTable,
-    expressions: Sequence[ColumnElement[Any]],
-    order: Sequence[sql.Ordering],
+    order: Sequence[Ordering],
     keys: Sequence[ForeignKey],
-    max_cluster: int,
-) -> tuple[int, int]:
-    """Fills the member table; says how many groups were too large, and of how many rows."""
-    connection.execute(sql.create_matches(members, expressions))
-    oversized = connection.execute(sql.count_oversized(members, max_cluster)).one()
-    connection.execute(sql.drop_oversized(members, max_cluster))
+) -> None:
+    """Fills the member table from the matches."""
     connection.execute(sql.ANALYZE_MATCHES)
     connection.execute(create_members(members))
     connection.execute(sql.insert_members(members, order, keys))
-    connection.execute(ANALYZE_MEMBERS)
-    return int(oversized[0]), int(oversized[1])
+    connection.execute(analyze_members(members))
+
+
+def _list_fields(derivation: Derivation, given: Sequence[FieldRule]) -> Iterator[FieldRule]:
+    """The rules of columns that survivors have, those of the policy merge_fields included.
+
+    Raises ConfigError for a column that moves with the merge.
+    """
+    for name, members in derivation.members.items():
+        image = derivation.images.get(name)
+        moving = image.moving if image else ()
+        of_table = {rule.column: rule for rule in given if rule.table == name}
+        if wrong := [column for column in of_table if column in moving]:
+            raise ConfigError(
+                f"{name}.{quote(wrong[0])} can have no rule.",
+                why="It references rows that are merged themselves.",
+                next="Leave it out: references are repointed.",
+            )
+        if derivation.rule(name).collisions == MERGE_FIELDS:
+            for column in compared_columns(members.table):
+                if column not in moving and column not in of_table:
+                    of_table[column] = FieldRule(table=name, column=column, kind="coalesce")
+        yield from (rule for rule in of_table.values() if rule.kind != "keep")
+
+
+def _count_refilled(
+    connection: Connection, derivation: Derivation, fields: Sequence[FieldRule]
+) -> int:
+    """How many survivors would hold something else."""
+    refilled = 0
+    for name, members in derivation.members.items():
+        if of_table := [rule for rule in fields if rule.table == name]:
+            table = fields_of(members, of_table)
+            connection.execute(create_fields(table))
+            refilled += connection.execute(count_fields(table)).scalar_one()
+    return refilled
+
+
+def _join_tied(connection: Connection, derivation: Derivation) -> int:
+    """Gives tied clusters the lowest of their numbers; says how many numbers that saves."""
+    above: dict[int, int] = {}
+
+    def find(cluster: int) -> int:
+        while (parent := above.get(cluster, cluster)) != cluster:
+            above[cluster] = above.get(parent, parent)
+            cluster = parent
+        return cluster
+
+    for one, other in sorted(derivation.ties):
+        first, second = sorted((find(one), find(other)))
+        if first != second:
+            above[second] = first
+    if above:
+        numbers = {"old": list(above), "new": [find(cluster) for cluster in above]}
+        for members in derivation.members.values():
+            connection.execute(relabel_clusters(members), numbers)
+    return len(above)
+
+
+def _involved(schema: Schema, derivation: Derivation) -> tuple[TableName, ...]:
+    """The tables with members, the deduplicated one first, and all that reference these."""
+    referencing = {key.referencing for name in derivation.members for key in schema.keys_to(name)}
+    first, *others = derivation.members
+    return (first, *sorted({*others, *referencing} - {first}))
+
+
+def _caveats(schema: Schema, derivation: Derivation) -> Iterator[str]:
+    told: dict[str, None] = {}
+    for name in derivation.members:
+        told |= dict.fromkeys(caveats(schema, schema.table(name), schema.keys_to(name)))
+    return iter(told)
 
 
 def _unreplicable(
-    connection: Connection, table: TableName, repoints: Sequence[Repoint]
+    connection: Connection, merged: Iterable[TableName], repoints: Sequence[Repoint]
 ) -> Iterator[Obstacle]:
     """The tables of which a publication forbids what the plan would do."""
-    wanted = {(table, "DELETE")} | {
+    wanted = {(table, "DELETE") for table in merged} | {
         (repoint.table, "UPDATE") for repoint in repoints if repoint.rows
     }
     for row in _execute(connection, "dedupe/unreplicable"):
@@ -230,21 +318,63 @@ def _unreplicable(
             )
 
 
-def _read_clusters(connection: Connection, members: MemberTable) -> Iterator[Cluster]:
-    rows = connection.execute(
-        sql.select_clusters(members),
-        execution_options={"stream_results": True, "yield_per": 5_000},
-    )
-    for row in rows:
+_STREAMED = {"stream_results": True, "yield_per": 5_000}
+
+
+def _read_clusters(connection: Connection, derivation: Derivation) -> Iterator[Cluster]:
+    """The clusters in their order, each with its merges and collisions."""
+    collisions = [
+        _read_collisions(connection, derivation, members)
+        for name, members in derivation.members.items()
+        if name in derivation.images
+    ]
+    all_collisions = heapq.merge(*collisions, key=itemgetter(0))
+    upcoming = next(all_collisions, None)
+    merges = _read_merges(connection, derivation)
+    for number, group in groupby(merges, key=itemgetter(0)):
+        (_, first), *tied = group
+        of_cluster = []
+        while upcoming and upcoming[0] == number:
+            of_cluster.append(upcoming[1])
+            upcoming = next(all_collisions, None)
+        yield Cluster(
+            number=number,
+            survivor=first.survivor,
+            duplicates=first.duplicates,
+            matched=first.matched,
+            tied=tuple(merge for _, merge in tied),
+            collisions=tuple(of_cluster),
+        )
+
+
+def _read_merges(connection: Connection, derivation: Derivation) -> Iterator[tuple[int, Merge]]:
+    members = next(iter(derivation.members.values()))
+    for row in connection.execute(sql.select_clusters(members), execution_options=_STREAMED):
         survivor, *duplicates = (
             Member(key=tuple(key), fingerprint=fingerprint)
             for key, fingerprint in zip(row.keys, row.fingerprints, strict=True)
         )
-        yield Cluster(
-            number=row.cluster,
-            survivor=survivor,
-            duplicates=tuple(duplicates),
-            matched=tuple(row.matched),
+        merge = Merge(survivor=survivor, duplicates=tuple(duplicates), matched=tuple(row.matched))
+        yield row.cluster, merge
+
+
+def _read_collisions(
+    connection: Connection, derivation: Derivation, members: MemberTable
+) -> Iterator[tuple[int, Collision]]:
+    name = members.table.name
+    for row in connection.execute(select_collisions(members), execution_options=_STREAMED):
+        is_link = row.kept_fingerprint is None
+        yield (
+            row.cluster,
+            Collision(
+                table=name,
+                constraint=row.because,
+                row=Member(key=tuple(row.row), fingerprint=row.row_fingerprint),
+                kept=None
+                if is_link
+                else Member(key=tuple(row.kept), fingerprint=row.kept_fingerprint),
+                policy=resolve(derivation, name, differs=row.differs, link=is_link),
+            ),
         )
 
 
@@ -279,7 +409,7 @@ def _explained_refusals() -> Iterator[None]:
             ) from error
         if state[:2] in _OF_EXPRESSIONS:
             raise ConfigError(
-                "PostgreSQL cannot compute what --match or --survivor say.",
+                "PostgreSQL cannot compute what --match, --map or --survivor say.",
                 why=said,
                 next="Correct the column or expression that it names, for example with a cast.",
             ) from error

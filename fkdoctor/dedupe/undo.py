@@ -20,8 +20,9 @@ from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
 from fkdoctor.errors import ConfigError, Incomplete, Refused, UndoConflict
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.ledger.history import unknown_run
 from fkdoctor.ledger.install import require_ledger
-from fkdoctor.schema import Schema, Table, TableName
+from fkdoctor.schema import ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import journal
 from fkdoctor.statement.parts import Query
 
@@ -88,16 +89,18 @@ def undo_dedupe(
     run_id: int,
     *,
     partly: bool = False,
+    clusters: Sequence[int] = (),
     batch_size: int = BATCH_SIZE,
     lock_timeout: int = 2_000,
     report: Callable[[UndoProgress], None] = lambda progress: None,
 ) -> UndoProgress:
     """What was taken back in the end. The connection must not be in a transaction.
 
-    With `partly`, clusters of which a row was changed since the run stay merged; without, one such
-    row and nothing is undone. Undoing a run twice does it once. Raises UndoConflict naming the
-    rows, ConfigError for an unknown run, Refused when a table or column of the journal is gone, and
-    Incomplete when something came up on the way (part of it is done; run again).
+    `clusters` are the numbers of those to take back; none are all. With `partly`, clusters of which
+    a row was changed since the run stay merged; without, one such row and nothing is undone.
+    Undoing a run twice does it once. Raises UndoConflict naming the rows, ConfigError for an
+    unknown run, Refused when a table or column of the journal is gone, and Incomplete when
+    something came up on the way (part of it is done; run again).
     """
     require_ledger(connection)
     schema = inspect_database(connection)
@@ -105,13 +108,20 @@ def undo_dedupe(
     undo = _Undo(
         run_id=run_id, schema=schema, steps=steps, partly=partly, lock_timeout=lock_timeout
     )
+    if clusters:
+        chosen = _check_clusters(connection, undo, clusters)
+        total, batches = len(chosen), [chosen]
+    else:
+        batches = None
     if not partly:
-        _refuse_conflicts(connection, undo, batch_size)
+        _refuse_conflicts(
+            connection, undo, batches or list(_batches(connection, run_id, batch_size))
+        )
     outcome = _Outcome()
     progress = UndoProgress(run_id=run_id, done=0, total=total, restored=0, repointed=0)
-    for clusters in _batches(connection, run_id, batch_size):
+    for batch in batches or _batches(connection, run_id, batch_size):
         try:
-            outcome += _undo_clusters(connection, undo, clusters)
+            outcome += _undo_clusters(connection, undo, batch)
         except Refused as refusal:
             if not outcome.done:
                 raise
@@ -138,11 +148,7 @@ def undo_dedupe(
 def _read_run(connection: Connection, schema: Schema, run_id: int) -> tuple[list[_Step], int]:
     """The run's steps and how many clusters of it are merged."""
     if execute_query(connection, "ledger/run", run_id=run_id).one_or_none() is None:
-        raise ConfigError(
-            f"There is no run {run_id}.",
-            why="Nothing of that number was applied in this database.",
-            next="List them: fkdoctor runs",
-        )
+        raise unknown_run(run_id)
     steps = execute_query(connection, "ledger/steps", run_id=run_id).all()
     merged = execute_query(connection, "ledger/count_clusters", run_id=run_id).scalar_one()
     return [_read_step(schema, row) for row in steps], merged
@@ -191,9 +197,23 @@ def _batches(connection: Connection, run_id: int, size: int) -> Iterator[list[in
         below = clusters[-1]
 
 
-def _refuse_conflicts(connection: Connection, undo: _Undo, batch_size: int) -> None:
-    """Raises UndoConflict when any row of the whole run is not as the run left it."""
-    batches = list(_batches(connection, undo.run_id, batch_size))
+def _check_clusters(connection: Connection, undo: _Undo, clusters: Sequence[int]) -> list[int]:
+    """Those that were named, the last first. Raises ConfigError for one that is not merged."""
+    merged = run_on_ledger(connection, lambda: _merged(connection, undo, clusters))
+    missing = sorted(set(clusters) - set(merged))
+    if missing:
+        raise ConfigError(
+            f"Run {undo.run_id} has no merged cluster {', '.join(map(str, missing))}.",
+            why="It was left alone, was undone before, or is of another run.",
+            next=f"The plan's file numbers them; see also: fkdoctor show {undo.run_id}",
+        )
+    return sorted(merged, reverse=True)
+
+
+def _refuse_conflicts(
+    connection: Connection, undo: _Undo, batches: Sequence[Sequence[int]]
+) -> None:
+    """Raises UndoConflict when any row of these clusters is not as the run left it."""
 
     def look(run: Row[Any]) -> None:
         number, first = 0, []
@@ -223,23 +243,48 @@ def _find_conflicts(
     """Cluster and description of every row that is not as the run left it."""
     for step in undo.steps:
         binds = _binds(undo, step, clusters)
-        for query, what in _conflict_queries(undo.schema, step):
-            for row in connection.execute(query, binds):
+        for query, what, more in _conflict_queries(undo, step):
+            for row in connection.execute(query, binds | more):
                 yield row.cluster, f"{step.table.name} ({', '.join(row.key)}): {what}"
 
 
 def _binds(undo: _Undo, step: _Step, clusters: Sequence[int]) -> dict[str, object]:
-    return {"run_id": undo.run_id, "step": step.number, "clusters": list(clusters)}
+    alike = [other for other in undo.steps if other.table is step.table]
+    return {
+        "run": undo.run_id,
+        "at_step": step.number,
+        "clusters": list(clusters),
+        "returning": [other.number for other in alike if other.action != "delete"],
+        "siblings": [
+            other.number
+            for other in alike
+            if other.number != step.number
+            and (
+                other.action == "update"
+                or (other.action == "repoint" and set(other.columns) & set(other.key_columns))
+            )
+        ],
+    }
 
 
-def _conflict_queries(schema: Schema, step: _Step) -> Iterator[tuple[Query, str]]:
-    """What to ask about the rows of a step, and what it means for those that are found."""
-    table, columns = step.table, set(step.columns)
-    if step.action == "repoint":
+def _restored(undo: _Undo, key: ForeignKey) -> list[int]:
+    """The steps that deleted rows which the key references."""
+    return [
+        step.number
+        for step in undo.steps
+        if step.action == "delete" and step.table.name == key.referenced
+    ]
+
+
+def _conflict_queries(undo: _Undo, step: _Step) -> Iterator[tuple[Query, str, dict[str, object]]]:
+    """What to ask about the rows of a step, what it means for those that are found, and binds."""
+    schema, table, columns = undo.schema, step.table, set(step.columns)
+    if step.action != "delete":
         if step.key_columns:
             yield (
                 journal.find_changed_references(table, step.key_columns, step.columns),
                 f"it is gone, or its {quote_all(step.columns)} was changed",
+                {},
             )
         return
     for unique in table.unique_keys:
@@ -247,6 +292,7 @@ def _conflict_queries(schema: Schema, step: _Step) -> Iterator[tuple[Query, str]
             yield (
                 journal.find_taken_keys(table, unique),
                 f"another row has its {quote_all(unique.columns)} now",
+                {},
             )
     for key in schema.keys_from(table.name):
         referenced = schema.table(key.referenced)
@@ -256,6 +302,7 @@ def _conflict_queries(schema: Schema, step: _Step) -> Iterator[tuple[Query, str]
                 journal.find_missing_referenced(table, key, referenced),
                 f"the row of {key.referenced} that its {quote_all(key.referencing_columns)} "
                 "references is gone",
+                {"restored": _restored(undo, key)},
             )
 
 
@@ -334,7 +381,7 @@ def _put_back(
             differing = journal.find_altered_restorations(*place)
             altered = len(connection.execute(differing, binds).all())
         else:
-            written = connection.execute(journal.repoint_back(*place), binds).rowcount
+            written = connection.execute(journal.repoint_back(*place), binds).scalar_one()
         # What was deferred is checked now, while it can be told from which table it comes.
         connection.execute(sa.text("set constraints all immediate"))
     except DBAPIError as error:
@@ -353,9 +400,12 @@ def _put_back(
             "different: a trigger or rule is in between.",
             next="Look at the triggers of the table, then undo the run again.",
         )
-    if step.action == "delete":
-        return _Outcome(restored=written)
-    return _Outcome(repointed=written)
+    match step.action:
+        case "delete":
+            return _Outcome(restored=written)
+        case "repoint":
+            return _Outcome(repointed=written)
+    return _Outcome()
 
 
 def _finish(connection: Connection, undo: _Undo) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fkdoctor.dedupe.apply import Progress
-from fkdoctor.dedupe.plan import Cluster, DedupePlan
+from fkdoctor.dedupe.plan import Cluster, DedupePlan, Resolution
 from fkdoctor.dedupe.undo import UndoProgress
 from fkdoctor.render.markdown import cell, code, escape, one_line
 from fkdoctor.render.text import count_of
@@ -40,6 +40,12 @@ def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
             lines.append("    no index serves this key: every batch reads the whole table")
     if not plan.repoints:
         lines.append("  none: no foreign key references this table")
+    if plan.resolutions:
+        lines += ["", "Rows that collide once repointed:"]
+        lines += [f"  {_describe_resolution(resolution)}" for resolution in plan.resolutions]
+    if plan.fields:
+        lines += ["", f"{count_of(plan.refilled, 'survivor')} would take over values:"]
+        lines += [f"  {field}" for field in plan.fields]
     if plan.caveats:
         lines += ["", "Beside the plan:", *(f"  {caveat}" for caveat in plan.caveats)]
     if plan.obstacles:
@@ -50,9 +56,23 @@ def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
 
 def _summarise(plan: DedupePlan) -> str:
     return (
-        f"{count_of(plan.clusters, 'cluster')}: {count_of(plan.clusters, 'survivor')} would stay, "
+        f"{count_of(plan.clusters, 'cluster')}: {count_of(plan.survivors, 'survivor')} would stay, "
         f"{count_of(plan.duplicates, 'duplicate')} would be deleted."
     )
+
+
+_FATES = {
+    "identical": "would be deleted: they differ in nothing but their keys",
+    "delete": "would be deleted: both ends become one survivor",
+    "refuse": "would be lost, and nobody said which may be: see below",
+    "merge_fields": "would be deleted: the one that stays takes over what it lacks",
+    "keep_survivors": "would be deleted: the one that references the survivor already stays",
+}
+
+
+def _describe_resolution(resolution: Resolution) -> str:
+    fate = _FATES.get(resolution.policy, f"would be deleted: {resolution.policy} stays")
+    return f"{resolution.table}, {resolution.constraint}: {count_of(resolution.rows, 'row')} {fate}"
 
 
 def _describe_oversized(plan: DedupePlan) -> str:
@@ -65,11 +85,14 @@ def _describe_oversized(plan: DedupePlan) -> str:
 def _describe_cluster(cluster: Cluster) -> str:
     keys = ", ".join(_key(member.key) for member in cluster.duplicates[:5])
     more = len(cluster.duplicates) - 5
+    tied = f"; with {count_of(len(cluster.tied), 'other merge')}" if cluster.tied else ""
+    if cluster.collisions:
+        tied += f"; {count_of(len(cluster.collisions), 'row')} that collide"
     matched = " · ".join(_shorten(value) for value in cluster.matched)
     return (
         f"{_key(cluster.survivor.key)} survives {keys}"
         + (f" and {more} more" if more > 0 else "")
-        + f"  ({matched})"
+        + f"  ({matched}){tied}"
     )
 
 
@@ -108,7 +131,7 @@ def plan_markdown(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         f"- duplicates agree on {escape('; '.join(plan.match))}",
         f"- survivor: {escape(', then '.join(plan.survivor))}",
         f"- **{plan.clusters:,}** clusters, **{plan.duplicates:,}** duplicates to delete, "
-        f"**{plan.references:,}** references to repoint",
+        f"**{plan.moving:,}** references to repoint",
     ]
     if plan.oversized:
         lines.append(f"- {_describe_oversized(plan)}")
@@ -127,6 +150,12 @@ def plan_markdown(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         "For example": [_describe_cluster(cluster) for cluster in examples],
         "In the way; the plan cannot be applied": [
             f"{obstacle.subject}: {obstacle.reason}" for obstacle in plan.obstacles
+        ],
+        "Rows that collide once repointed": [
+            _describe_resolution(resolution) for resolution in plan.resolutions
+        ],
+        f"{count_of(plan.refilled, 'survivor')} would take over values": [
+            str(field) for field in plan.fields
         ],
         "Beside the plan": list(plan.caveats),
     }
@@ -203,4 +232,34 @@ def runs_markdown(runs: Iterable[Mapping[str, Any]]) -> str:
         f"{run['repointed']:,} | {cell(escape(run['started_by']))} |"
         for run in runs
     ]
+    return "\n".join(_visible(line) for line in lines)
+
+
+def run_text(run: Mapping[str, Any], steps: Iterable[Mapping[str, Any]]) -> str:
+    """One run: what was to be done, how far that is, and what was done to which table."""
+    plan = run["plan"]
+    lines = [
+        f"Run {run['id']}: {run['table_schema']}.{run['table_name']}, {run['status']}",
+        f"  plan                 {run['plan_id']}, made {plan['created_at']}",
+        f"  duplicates agree on  {'; '.join(plan['match'])}",
+        f"  the survivor is      {', then '.join(plan['survivor'])}",
+        f"  started              {run['started_at']:%Y-%m-%d %H:%M} by {run['started_by']}",
+    ]
+    for word, time in (("finished", run["finished_at"]), ("undone", run["undone_at"])):
+        if time:
+            lines.append(f"  {word:<21}{time:%Y-%m-%d %H:%M}")
+    lines.append(
+        f"  merged               {run['clusters']:,} of {plan['clusters']:,} clusters, "
+        f"{count_of(run['deleted'], 'row')} deleted, "
+        f"{count_of(run['repointed'], 'reference')} repointed"
+    )
+    lines += ["", "In this order, each batch of clusters:"]
+    for step in steps:
+        table = f"{step['table_schema']}.{step['table_name']}"
+        what = (
+            f"{table}: delete"
+            if step["action"] == "delete"
+            else f"{table}: repoint {step['constraint_name']}"
+        )
+        lines.append(f"  {step['step']:>3}  {count_of(step['rows'], 'row'):>12}  {what}")
     return "\n".join(_visible(line) for line in lines)

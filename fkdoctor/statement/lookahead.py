@@ -10,79 +10,90 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, FromClause
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fkdoctor.schema import ForeignKey, Table, UniqueKey
-from fkdoctor.statement.members import SHOWN, MemberTable
-from fkdoctor.statement.parts import Query, equal, make_table, references, text_array
+from fkdoctor.schema import ForeignKey, Table
+from fkdoctor.statement.members import SHOWN, MemberTable, is_going
+from fkdoctor.statement.parts import (
+    Query,
+    as_text,
+    equal,
+    make_table,
+    references,
+    same_text,
+    text_array,
+)
 
 
-def find_collisions(
-    members: MemberTable, keys: Sequence[ForeignKey], referencing: Table, unique: UniqueKey
-) -> Query:
-    """The groups of referencing rows that the unique key would not let share a survivor.
-
-    Compared is the final image: every one of `keys` (all from `referencing`, one column each, to
-    the deduplicated table) repointed at once.
-    """
-    rows = _rows_of(referencing)
-    source: FromClause = rows
-    final: dict[str, ColumnElement[Any]] = {name: rows.c[name] for name in unique.columns}
-    moved: list[ColumnElement[bool]] = []
-    for number, key in enumerate(keys):
-        map_ = members.clause.alias(f"map_{number}")
-        source = source.outerjoin(map_, _points_at(members, key, rows, map_))
-        (keep,) = members.values("keep", key.referenced_columns, map_)
-        (column,) = key.referencing_columns
-        final[column] = sa.func.coalesce(keep, rows.c[column])
-        moved.append(map_.c.cluster.is_not(None))
-    compared = [final[name] for name in unique.columns]
-    identity = text_array([rows.c[name] for name in referencing.row_identity])
-    in_order = postgresql.aggregate_order_by(identity, identity)
-    chosen = sa.select(sa.func.array_agg(in_order)).where(sa.or_(*moved))
-    if not unique.nulls_not_distinct:
-        chosen = chosen.where(*(value.is_not(None) for value in compared))
+def find_torn(members: MemberTable, key: ForeignKey, shared: Sequence[str]) -> Query:
+    """The clusters of which a referenced row differs from its survivor in what the `shared` columns
+    of the key hold: their identity. Rows that reference it would change what other keys hold."""
+    rows = make_table(key.referencing, key.referencing_columns).alias("referencing")
+    pairs = [
+        (member, keep)
+        for name, member, keep in zip(
+            key.referencing_columns,
+            members.values("member", key.referenced_columns),
+            members.values("keep", key.referenced_columns),
+            strict=True,
+        )
+        if name in shared
+    ]
     return (
-        chosen.select_from(source)
-        .with_hint(rows, "ONLY", "postgresql")
-        .group_by(*compared)
-        .having(sa.func.count() > 1)
+        sa.select(text_array(members.member_key))
+        .select_from(members.clause)
+        .where(
+            ~members.clause.c.is_survivor,
+            sa.or_(
+                *(same_text(as_text(a)).is_distinct_from(same_text(as_text(b))) for a, b in pairs)
+            ),
+            sa.select(sa.literal(1))
+            .select_from(rows)
+            .where(_points_at(members, key, rows, members.clause))
+            .correlate(members.clause)
+            .exists(),
+        )
         .limit(SHOWN)
     )
 
 
-def find_self_links(
-    members: MemberTable, first: ForeignKey, second: ForeignKey, referencing: Table
-) -> Query:
-    """The rows whose two references are to different rows of a cluster, and would be to one."""
-    rows = _rows_of(referencing)
-    one, other = members.clause.alias("one"), members.clause.alias("other")
-    same = equal(
-        members.values("member", members.key_columns, one),
-        members.values("member", members.key_columns, other),
-    )
+def find_entangled(members: MemberTable, key: ForeignKey) -> Query:
+    """The survivors that reference a duplicate of their own by the key: their identity."""
+    rows, other = members.row, members.clause.alias("other")
     return (
-        sa.select(text_array([rows.c[name] for name in referencing.row_identity]))
+        sa.select(text_array(members.member_key))
         .select_from(
-            rows.join(one, _points_at(members, first, rows, one)).join(
-                other, _points_at(members, second, rows, other)
+            members.clause.join(rows, equal(members.row_key, members.member_key)).join(
+                other, _points_at(members, key, rows, other)
             )
         )
-        .where(one.c.cluster == other.c.cluster, ~same)
+        .where(
+            members.clause.c.is_survivor,
+            ~other.c.is_survivor,
+            equal(members.member_key, members.values("keep", members.key_columns, other)),
+        )
         .with_hint(rows, "ONLY", "postgresql")
         .limit(SHOWN)
     )
 
 
-def find_lost_references(members: MemberTable, key: ForeignKey, referencing: Table) -> Query:
-    """The rows that reference a duplicate by columns in which its survivor has a NULL."""
+def find_lost_references(
+    members: MemberTable, key: ForeignKey, referencing: Table, going: MemberTable | None
+) -> Query:
+    """The rows that reference a duplicate by columns in which its survivor has a NULL.
+
+    Left out are those that go themselves, as `going` says.
+    """
     rows = _rows_of(referencing)
     keep = members.values("keep", key.referenced_columns)
     return (
         sa.select(text_array([rows.c[name] for name in referencing.row_identity]))
         .select_from(members.clause.join(rows, _points_at(members, key, rows, members.clause)))
-        .where(~members.clause.c.is_survivor, sa.or_(*(value.is_(None) for value in keep)))
+        .where(
+            ~members.clause.c.is_survivor,
+            sa.or_(*(value.is_(None) for value in keep)),
+            *([~is_going(going, rows)] if going else []),
+        )
         .with_hint(rows, "ONLY", "postgresql")
         .limit(SHOWN)
     )
@@ -91,6 +102,7 @@ def find_lost_references(members: MemberTable, key: ForeignKey, referencing: Tab
 def find_loops(members: MemberTable, key: ForeignKey) -> Query:
     """The survivors that would come to be above themselves in the hierarchy of a self-reference.
 
+    A survivor's link to a duplicate of its own is left out: what becomes of it is asked elsewhere.
     From each survivor that gains a reference it goes up, along references as they would be then. A
     loop without a reference that moves has been there before, as where a root references itself.
     """
@@ -111,7 +123,10 @@ def find_loops(members: MemberTable, key: ForeignKey) -> Query:
                 sa.func.coalesce(~map_.c.is_survivor, False).label("moved"),
             )
             .select_from(source.outerjoin(map_, _points_at(members, key, at, map_)))
-            .where(*(at.c[name].is_not(None) for name in key.referencing_columns))
+            .where(
+                *(at.c[name].is_not(None) for name in key.referencing_columns),
+                sa.or_(map_.c.cluster.is_(None), map_.c.is_survivor, ~_is_at(members, map_, at)),
+            )
             .with_hint(at, "ONLY", "postgresql")
         )
 
@@ -134,6 +149,14 @@ def find_loops(members: MemberTable, key: ForeignKey) -> Query:
     way = way.union(step(start, next_, go_on))
     start, here = ([way.c[f"{kind}_{i}"] for i in width] for kind in ("start", "at"))
     return sa.select(text_array(start)).where(equal(start, here), way.c.moved).limit(SHOWN)
+
+
+def _is_at(members: MemberTable, map_: FromClause, at: FromClause) -> ColumnElement[bool]:
+    """Whether the row is the survivor to which `map_` leads."""
+    return equal(
+        [at.c[name] for name in members.key_columns],
+        members.values("keep", members.key_columns, map_),
+    )
 
 
 def _rows_of(table: Table, alias: str = "referencing") -> NamedFromClause:

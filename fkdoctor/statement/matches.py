@@ -13,17 +13,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import (
-    ClauseElement,
     ColumnElement,
     Delete,
-    Executable,
     Insert,
     Subquery,
     TableClause,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from fkdoctor.schema import ForeignKey, TableName
@@ -37,10 +33,12 @@ from fkdoctor.statement.parts import (
     references,
     text_array,
 )
+from fkdoctor.statement.temporary import CreateFilled, analyze_temporary
 
 _SHOWN_LENGTH = 200
 
-ANALYZE_MATCHES = sa.text("analyze pg_temp.fkdoctor_match")
+MATCHES = "fkdoctor_match"
+ANALYZE_MATCHES = analyze_temporary(MATCHES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,30 +52,12 @@ class Ordering:
     descending: bool
 
 
-class CreateMatches(Executable, ClauseElement):
-    """CREATE TEMPORARY TABLE … ON COMMIT DROP AS SELECT …, for which SQLAlchemy 2.0 has no form.
-
-    Unlike INSERT … SELECT, PostgreSQL reads for it in parallel.
-    """
-
-    inherit_cache = False
-
-    def __init__(self, source: Query) -> None:
-        self.source = source
-
-
-@compiles(CreateMatches)
-def _compile_create_matches(element: CreateMatches, compiler: SQLCompiler, **kw: object) -> str:
-    source = compiler.process(element.source, **kw)
-    return f"CREATE TEMPORARY TABLE fkdoctor_match ON COMMIT DROP AS {source}"
-
-
 def _matches(members: MemberTable) -> TableClause:
     names = [f"member_{i}" for i in range(len(members.carried))]
-    return make_table(TableName("pg_temp", "fkdoctor_match"), (*names, "alike", "size", "matched"))
+    return make_table(TableName("pg_temp", MATCHES), (*names, "alike", "size", "matched"))
 
 
-def create_matches(members: MemberTable, match: Sequence[ColumnElement[Any]]) -> CreateMatches:
+def create_matches(members: MemberTable, match: Sequence[ColumnElement[Any]]) -> CreateFilled:
     """Finds the rows that agree on all match values with others, in one pass over the table.
 
     NULL and empty text agree with nothing.
@@ -103,13 +83,14 @@ def create_matches(members: MemberTable, match: Sequence[ColumnElement[Any]]) ->
         .subquery("sized")
     )
     values = [sized.c[f"match_{i}"] for i in range(len(match))]
-    return CreateMatches(
+    return CreateFilled(
+        MATCHES,
         sa.select(
             *(sized.c[name] for name in names),
             sa.func.dense_rank().over(order_by=values).label("alike"),
             sized.c.size,
             text_array([sa.func.left(as_text(v), _SHOWN_LENGTH) for v in values]).label("matched"),
-        ).where(sized.c.size > 1)
+        ).where(sized.c.size > 1),
     )
 
 
@@ -177,6 +158,8 @@ def insert_members(
         sa.func.dense_rank().over(order_by=members.values("keep", members.key_columns, ranked)),
         ranked.c.position == 1,
         ranked.c.fingerprint,
+        sa.cast(sa.null(), sa.Text),
+        sa.cast(sa.null(), sa.Boolean),
         *(ranked.c[name] for name in members.value_names),
     )
     return members.clause.insert().from_select(list(members.clause.c), numbered)
@@ -240,8 +223,9 @@ def _key_of(members: MemberTable, rows: Subquery) -> list[ColumnElement[Any]]:
 
 
 def select_clusters(members: MemberTable) -> Query:
-    """A row per cluster in their order: number, what it matched, the survivor's key and fingerprint
-    (`keys`, `fingerprints`: the survivor's first, then the duplicates' in the order of their keys).
+    """A row per merge in the order of clusters: number, what it matched, the survivor's key and
+    fingerprint (`keys`, `fingerprints`: the survivor's first, then the duplicates' in the order of
+    their keys).
     """
     matches = _matches(members)
     member = members.clause
@@ -259,8 +243,9 @@ def select_clusters(members: MemberTable) -> Query:
                 equal(members.values("member", members.key_columns, matches), members.member_key),
             )
         )
-        .group_by(member.c.cluster)
-        .order_by(member.c.cluster)
+        .where(member.c.because.is_(None))
+        .group_by(member.c.cluster, *members.keep_key)
+        .order_by(member.c.cluster, *members.keep_key)
     )
 
 

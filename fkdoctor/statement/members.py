@@ -1,9 +1,10 @@
 """What a dedupe asks and does, by way of a temporary table of *members*.
 
 A member is a row of a cluster. The table has `cluster`, `is_survivor`, the row's `fingerprint` in
-the plan that is applied, and for each carried column of the deduplicated table (its primary key,
-then whatever else foreign keys reference) the row's own value `member_i` and the survivor's
-`keep_i`.
+the plan that is applied, and for each carried column of the table (what identifies a row, then
+whatever else foreign keys reference) the row's own value `member_i` and the survivor's `keep_i`.
+`because` names the constraint by which a row collides, where that is why it is a duplicate; whether
+it then `differs` from the row that stays, in more than their keys, is found out for a plan.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ from fkdoctor.statement.parts import (
     plain_type,
     quoted,
     references,
-    text_array,
 )
 
 _MEMBERS = "fkdoctor_member"
@@ -42,22 +42,29 @@ ROW = "fkdoctor_row"
 SHOWN = 10
 """How many rows a refusal names."""
 
-ANALYZE_MEMBERS = sa.text("analyze pg_temp.fkdoctor_member")
-
 
 @dataclass(frozen=True, kw_only=True)
 class MemberTable:
-    """The temporary table for one deduplicated table. `carried` begins with the primary key."""
+    """The temporary table for one table. `carried` begins with what identifies a row of it.
+
+    `number` tells it from those for other tables; that for the deduplicated one is 0.
+    """
 
     table: Table
     key_width: int
     carried: tuple[str, ...]
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of the temporary table."""
+        return f"{_MEMBERS}_{self.number}"
 
     @cached_property
     def clause(self) -> TableClause:
         """The temporary table itself."""
-        columns = ("cluster", "is_survivor", "fingerprint", *self.value_names)
-        return make_table(TableName("pg_temp", _MEMBERS), columns)
+        columns = ("cluster", "is_survivor", "fingerprint", "because", "differs", *self.value_names)
+        return make_table(TableName("pg_temp", self.name), columns)
 
     @property
     def value_names(self) -> tuple[str, ...]:
@@ -66,13 +73,13 @@ class MemberTable:
 
     @cached_property
     def row(self) -> NamedFromClause:
-        """The deduplicated table, under the alias ROW."""
+        """The table whose rows are members, under the alias ROW."""
         columns = (column.name for column in self.table.columns)
         return make_table(self.table.name, columns).alias(quoted(ROW))
 
     @property
     def key_columns(self) -> tuple[str, ...]:
-        """The primary key of the deduplicated table."""
+        """What identifies a row: of the deduplicated table, its primary key."""
         return self.carried[: self.key_width]
 
     def values(
@@ -90,17 +97,17 @@ class MemberTable:
 
     @property
     def member_key(self) -> list[ColumnElement[Any]]:
-        """The member's primary key."""
+        """What identifies the member."""
         return self.values("member", self.key_columns)
 
     @property
     def keep_key(self) -> list[ColumnElement[Any]]:
-        """The survivor's primary key."""
+        """What identifies the survivor."""
         return self.values("keep", self.key_columns)
 
     @property
     def row_key(self) -> list[ColumnElement[Any]]:
-        """The primary key in the deduplicated table."""
+        """What identifies a row, in the table itself."""
         return [self.row.c[column] for column in self.key_columns]
 
     def column(self, name: str) -> Column:
@@ -108,12 +115,14 @@ class MemberTable:
         return self.table.column(name)
 
 
-def carry_columns(table: Table, keys: Sequence[ForeignKey]) -> MemberTable:
-    """The member table that serves all these foreign keys to `table`, which has a primary key."""
-    assert table.primary_key is not None
-    primary = table.primary_key.columns
-    others = {column for key in keys for column in key.referenced_columns} - set(primary)
-    return MemberTable(table=table, key_width=len(primary), carried=(*primary, *sorted(others)))
+def carry_columns(table: Table, keys: Sequence[ForeignKey], number: int = 0) -> MemberTable:
+    """The member table that serves all these foreign keys to `table`, which has an identity."""
+    identity = table.row_identity
+    assert identity
+    others = {column for key in keys for column in key.referenced_columns} - set(identity)
+    return MemberTable(
+        table=table, key_width=len(identity), carried=(*identity, *sorted(others)), number=number
+    )
 
 
 def create_members(members: MemberTable) -> CreateTable:
@@ -122,19 +131,48 @@ def create_members(members: MemberTable) -> CreateTable:
         sa.Column("cluster", sa.Integer),
         sa.Column("is_survivor", sa.Boolean),
         sa.Column("fingerprint", sa.Text),
+        sa.Column("because", sa.Text),
+        sa.Column("differs", sa.Boolean),
     ]
     for kind in ("member", "keep"):
         for i, name in enumerate(members.carried):
             columns.append(sa.Column(f"{kind}_{i}", plain_type(members.column(name))))
     return CreateTable(
         sa.Table(
-            _MEMBERS,
+            members.name,
             sa.MetaData(),
             *columns,
             prefixes=["TEMPORARY"],
             postgresql_on_commit="DROP",
         )
     )
+
+
+def clear_members(members: MemberTable) -> sa.Delete:
+    """Takes all members out."""
+    return members.clause.delete()
+
+
+def relabel_clusters(members: MemberTable) -> sa.Update:
+    """Gives clusters other numbers: binds are the arrays `old` and `new`."""
+    given = (
+        sa.func.unnest(
+            sa.bindparam("old", type_=sa.ARRAY(sa.Integer)),
+            sa.bindparam("new", type_=sa.ARRAY(sa.Integer)),
+        )
+        .table_valued("old", "new")
+        .render_derived()
+    )
+    return (
+        sa.update(members.clause)
+        .values(cluster=given.c.new)
+        .where(members.clause.c.cluster == given.c.old)
+    )
+
+
+def analyze_members(members: MemberTable) -> sa.TextClause:
+    """Lets the planner know how many members there are."""
+    return sa.text(f"analyze pg_temp.{members.name}")
 
 
 def fingerprint_row() -> ColumnElement[str]:
@@ -163,39 +201,65 @@ def count_members(members: MemberTable) -> Query:
     ).select_from(members.clause)
 
 
-def count_references(members: MemberTable, key: ForeignKey) -> Query:
-    """How many rows reference a duplicate by the key."""
-    referencing = name_referencing(key)
+def count_references(
+    members: MemberTable, key: ForeignKey, going: MemberTable | None = None
+) -> Query:
+    """How many rows reference a duplicate by the key, and are no duplicates in `going` themselves.
+
+    `going` are the members of the referencing table.
+    """
+    columns = going.key_columns if going else ()
+    referencing = make_table(key.referencing, {*key.referencing_columns, *columns}).alias(
+        "referencing"
+    )
     pointed_at = members.values("member", key.referenced_columns)
     counted = (
         sa.select(sa.func.count())
         .select_from(members.clause.join(referencing, references(key, pointed_at, referencing)))
         .where(~members.clause.c.is_survivor)
     )
+    if going:
+        counted = counted.where(~is_going(going, referencing))
     return without_heirs(counted, referencing, key)
 
 
-def members_referencing(members: MemberTable, key: ForeignKey) -> Query:
-    """The members that themselves reference a duplicate by a self-referencing key, at most ten."""
-    other = members.clause.alias("other")
-    referencing = make_table(
-        key.referencing, {*key.referencing_columns, *members.key_columns}
-    ).alias("referencing")
-    pointed_at = members.values("member", key.referenced_columns, other)
-    return (
-        sa.select(text_array(members.member_key))
-        .select_from(
-            members.clause.join(
-                referencing,
-                equal(
-                    [referencing.c[column] for column in members.key_columns], members.member_key
-                ),
-            ).join(other, references(key, pointed_at, referencing))
+def is_going(members: MemberTable, rows: FromClause) -> ColumnElement[bool]:
+    """Whether the row of the members' table is a duplicate."""
+    going = members.clause.alias("going")
+    key = members.values("member", members.key_columns, going)
+    here = equal([rows.c[column] for column in members.key_columns], key)
+    return sa.select(sa.literal(1)).where(here, ~going.c.is_survivor).correlate(rows).exists()
+
+
+def new_reference(
+    members: MemberTable, key: ForeignKey, map_: FromClause, rows: FromClause
+) -> list[ColumnElement[Any]]:
+    """What a row that references the duplicate in `map_` by the key will hold in its place.
+
+    That is the survivor's values; in the survivor itself, NULL where the columns can be NULL.
+    """
+    values = members.values("keep", key.referenced_columns, map_)
+    if not key.self_referencing:
+        return values
+    itself = is_own_link(members, map_, rows)
+    free = nullable_columns(members.table, key)
+    return [
+        collated(members.column(referenced), sa.case((~itself, value))) if name in free else value
+        for name, referenced, value in zip(
+            key.referencing_columns, key.referenced_columns, values, strict=True
         )
-        .where(~other.c.is_survivor)
-        .with_hint(referencing, "ONLY", "postgresql")
-        .limit(SHOWN)
-    )
+    ]
+
+
+def is_own_link(members: MemberTable, map_: FromClause, rows: FromClause) -> ColumnElement[bool]:
+    """Whether the row is the survivor of the duplicate in `map_` itself."""
+    keep = members.values("keep", members.key_columns, map_)
+    return equal([rows.c[name] for name in members.key_columns], keep)
+
+
+def nullable_columns(table: Table, key: ForeignKey) -> tuple[str, ...]:
+    """The columns of a self-referencing key that can be set to NULL to reference nothing."""
+    return tuple(name for name in key.referencing_columns if not table.column(name).not_null)
 
 
 def row_identity(table: Table) -> tuple[str, ...]:

@@ -5,17 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy import Delete, FromClause, Insert, Update
+from sqlalchemy import ClauseElement, Delete, Executable, FromClause, Insert, Update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
-from fkdoctor.schema import ForeignKey, Table
-from fkdoctor.statement.journal import JOURNAL, REDIRECT, RUN, STEP, stored_columns
-from fkdoctor.statement.members import MemberTable, fingerprint_row
+from fkdoctor.schema import ForeignKey, Table, TableName
+from fkdoctor.statement.journal import (
+    JOURNAL,
+    REDIRECT,
+    RUN,
+    STEP,
+    moves_identity,
+    rename_entries,
+    stored_columns,
+)
+from fkdoctor.statement.members import (
+    MemberTable,
+    fingerprint_row,
+    is_going,
+    is_own_link,
+    new_reference,
+)
 from fkdoctor.statement.parts import (
     Query,
     collated,
     equal,
     image,
     make_table,
+    match_key,
     plain_type,
     references,
     text_array,
@@ -85,6 +102,28 @@ def drop_clusters(members: MemberTable) -> Delete:
     return members.clause.delete().where(members.clause.c.cluster == sa.any_(wanted))
 
 
+def drop_derived(members: MemberTable) -> Delete:
+    """Takes out of the deduplicated table's members what was derived: rows that collide, and those
+    for which they go."""
+    duplicate = members.clause.alias("duplicate")
+    serves = (
+        sa.select(sa.literal(1))
+        .select_from(duplicate)
+        .where(
+            ~duplicate.c.is_survivor,
+            duplicate.c.because.is_(None),
+            equal(members.values("keep", members.key_columns, duplicate), members.member_key),
+        )
+        .correlate(members.clause)
+        .exists()
+    )
+    return members.clause.delete().where(
+        sa.or_(
+            members.clause.c.because.is_not(None), sa.and_(members.clause.c.is_survivor, ~serves)
+        )
+    )
+
+
 def carry_values(members: MemberTable) -> Sequence[Update]:
     """Fills the carried columns beyond the primary key from the (locked) rows."""
     others = members.carried[members.key_width :]
@@ -100,11 +139,15 @@ def carry_values(members: MemberTable) -> Sequence[Update]:
     return statements
 
 
-def repoint_and_record(members: MemberTable, key: ForeignKey, referencing: Table) -> Query:
+def repoint_and_record(
+    members: MemberTable, key: ForeignKey, referencing: Table, going: MemberTable | None
+) -> Query:
     """Repoints every reference to a duplicate to its survivor and writes each into the journal.
 
-    One row: how many references moved, and how many of them do not point at the survivor now. The
-    old values come from the rows themselves: what the key calls equal need not be the same text.
+    Left out are rows that go themselves, as `going` says, the members of the referencing table; a
+    survivor's reference to a duplicate of its own is set to NULL. One row: how many references
+    moved, and how many of them do not point at the survivor now. The old values come from the rows
+    themselves: what the key calls equal need not be the same text.
     """
     identity = referencing.row_identity
     columns = [referencing.column(name) for name in key.referencing_columns]
@@ -117,15 +160,20 @@ def repoint_and_record(members: MemberTable, key: ForeignKey, referencing: Table
             *(old.c[column.name].label(f"old_{i}") for i, column in enumerate(columns)),
             *(
                 value.label(f"keep_{i}")
-                for i, value in enumerate(members.values("keep", key.referenced_columns))
+                for i, value in enumerate(new_reference(members, key, members.clause, old))
             ),
+            (
+                is_own_link(members, members.clause, old)
+                if key.self_referencing
+                else sa.literal(False)
+            ).label("own"),
         )
         .select_from(
             members.clause.join(
                 old, references(key, members.values("member", key.referenced_columns), old)
             )
         )
-        .where(~members.clause.c.is_survivor)
+        .where(~members.clause.c.is_survivor, *([~is_going(going, old)] if going else []))
         .with_hint(old, "ONLY", "postgresql")
         .with_for_update(of=old)
         .subquery("pointing")
@@ -147,7 +195,11 @@ def repoint_and_record(members: MemberTable, key: ForeignKey, referencing: Table
             text_array([new.c[name] for name in identity]).label("key"),
             image(columns, [pointing.c[f"old_{i}"] for i in range(len(columns))]).label("before"),
             image(columns, [new.c[column.name] for column in columns]).label("after"),
-            references(key, kept, new).label("arrived"),
+            sa.or_(
+                match_key(key, kept, [new.c[column.name] for column in columns]),
+                sa.and_(pointing.c.own, sa.or_(*(new.c[c.name].is_(None) for c in columns))),
+            ).label("arrived"),
+            text_array([pointing.c[f"key_{i}"] for i in range(len(identity))]).label("old_key"),
         )
         .cte("moved")
     )
@@ -155,12 +207,23 @@ def repoint_and_record(members: MemberTable, key: ForeignKey, referencing: Table
         JOURNAL.insert()
         .from_select(
             list(JOURNAL.c),
-            sa.select(RUN, moved.c.cluster, STEP, moved.c.key, moved.c.before, moved.c.after),
+            sa.select(
+                RUN,
+                moved.c.cluster,
+                STEP,
+                moved.c.key,
+                moved.c.before,
+                moved.c.after,
+                sa.literal(moves_identity(referencing, key.referencing_columns)),
+            ),
         )
         .cte("written")
     )
     astray = sa.func.count().filter(moved.c.arrived.is_not(True))
-    return sa.select(sa.func.count(), astray).select_from(moved).add_cte(written)
+    counted = sa.select(sa.func.count(), astray).select_from(moved).add_cte(written)
+    if moves_identity(referencing, key.referencing_columns):
+        counted = counted.add_cte(rename_entries(moved.c.old_key, moved.c.key))
+    return counted
 
 
 def delete_and_record(members: MemberTable) -> Query:
@@ -189,7 +252,9 @@ def delete_and_record(members: MemberTable) -> Query:
         JOURNAL.insert()
         .from_select(
             list(JOURNAL.c),
-            sa.select(RUN, gone.c.cluster, STEP, gone.c.key, gone.c.before, sa.null()),
+            sa.select(
+                RUN, gone.c.cluster, STEP, gone.c.key, gone.c.before, sa.null(), sa.literal(False)
+            ),
         )
         .cte("written")
     )
@@ -207,7 +272,7 @@ def count_survivors(members: MemberTable) -> Query:
 
 
 def record_redirects(members: MemberTable) -> Insert:
-    """Writes down where each duplicate's key leads now."""
+    """Writes down where each duplicate's key leads now; a link's leads nowhere."""
     return REDIRECT.insert().from_select(
         list(REDIRECT.c),
         sa.select(
@@ -215,5 +280,21 @@ def record_redirects(members: MemberTable) -> Insert:
             members.clause.c.cluster,
             text_array(members.member_key),
             text_array(members.keep_key),
-        ).where(~members.clause.c.is_survivor),
+            STEP,
+        ).where(~members.clause.c.is_survivor, members.clause.c.keep_0.is_not(None)),
     )
+
+
+class LockTable(Executable, ClauseElement):
+    """LOCK TABLE … IN SHARE ROW EXCLUSIVE MODE: nobody else writes, everybody may read."""
+
+    inherit_cache = False
+
+    def __init__(self, name: TableName) -> None:
+        self.table = make_table(name, ())
+
+
+@compiles(LockTable)
+def _compile_lock_table(element: LockTable, compiler: SQLCompiler, **kw: object) -> str:
+    table = compiler.process(element.table, asfrom=True)
+    return f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import UserDefinedType
 
-from fkdoctor.schema import Column, ForeignKey, TableName
+from fkdoctor.schema import Column, ForeignKey, LogicalKey, TableName
 
 Query: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 """A SELECT whose columns its docstring names."""
@@ -72,6 +72,12 @@ def text_array(values: Sequence[ColumnElement[Any]]) -> ColumnElement[Sequence[s
     return sa.cast(postgresql.array([as_text(value) for value in values]), sa.ARRAY(sa.Text))
 
 
+def same_text(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The text or text[], to be compared letter by letter whatever collation it came with."""
+    # SQLAlchemy knows no collation of arrays; PostgreSQL does.
+    return sa.type_coerce(value, sa.Text).collate(quoted_name('pg_catalog."default"', quote=False))
+
+
 def image(columns: Sequence[Column], values: Sequence[ColumnElement[Any]]) -> ColumnElement[Any]:
     """A JSON object from column to value as text. Lossless, unlike to_jsonb of the row."""
     names = sa.cast(
@@ -124,7 +130,25 @@ def references(
     referencing: FromClause,
 ) -> ColumnElement[bool]:
     """Whether the row of `referencing` points at the values, by the foreign key's own operators."""
-    return match_key(key, referenced, [referencing.c[column] for column in key.referencing_columns])
+    pointers = [referencing.c[column] for column in key.referencing_columns]
+    matches = match_key(key, referenced, pointers)
+    if not isinstance(key, LogicalKey) or key.condition is None:
+        return matches
+    return sa.and_(matches, _holds(key, key.condition, referencing))
+
+
+def _holds(key: LogicalKey, condition: str, rows: FromClause) -> ColumnElement[bool]:
+    """Whether the condition is true of the row. It meets no names but those of its table."""
+    columns: list[sa.ColumnClause[Any]] = [
+        sa.column(quoted(name), _selectable=rows) for name in key.columns
+    ]
+    row = (
+        sa.select(*(column.label(quoted(column.name)) for column in columns))
+        .correlate(rows)
+        .subquery(quoted(key.referencing.name))
+    )
+    said = sa.literal_column(f"(\n{condition}\n)", sa.Boolean)
+    return sa.select(said).select_from(row).correlate(rows).scalar_subquery().is_(True)
 
 
 def match_key(

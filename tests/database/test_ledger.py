@@ -122,7 +122,7 @@ def test_a_hostile_search_path_changes_nothing(database_url: str, execute: Execu
     assert execute(
         "select distinct format_type(atttypid, null) from pg_attribute "
         "where attrelid = 'fkdoctor.journal'::regclass and attnum > 0 order by 1"
-    ) == [("bigint",), ("integer",), ("jsonb",), ("smallint",), ("text[]",)]
+    ) == [("bigint",), ("boolean",), ("integer",), ("jsonb",), ("smallint",), ("text[]",)]
 
 
 def test_where_there_is_none_it_is_missing(database_url: str) -> None:

@@ -51,6 +51,8 @@ SHOP = """
     create table "Shop".orders_1 partition of "Shop".orders for values from (0) to (1000);
     create table "Shop".archive (gone int) inherits ("Shop".customers);
     create index on "Shop".orders (customer desc, (total + 1)) include (at) where total > 0;
+    create table "Shop".slots (at int4range, length int generated always as (upper(at) - lower(at))
+        stored, exclude using gist (at with &&));
     create function "Shop".note() returns trigger language plpgsql as 'begin return null; end';
     create trigger note before delete on "Shop".orders_1
         for each row execute function "Shop".note();
@@ -68,9 +70,9 @@ RUNS = """
     values ('p-1', 'dedupe', 'mlops', 't', '{"tables": ["ä"]}', 'applying'),
         ('p-2', 'dedupe', 'mlops', 't', '{}', 'applied');
     insert into fkdoctor.step values
-        (1, 0, 'repoint', 'mlops', 'r', 'k', '{id}', '{resume_id}'),
+        (1, 0, 'delete', 'mlops', 'r', null, '{id}', '{resume_id}'),
         (2, 0, 'delete', 'mlops', 'r', null, '{id}', '{id}');
-    insert into fkdoctor.redirect values (1, 1, '{2}', '{1}');
+    insert into fkdoctor.redirect values (1, 1, '{2}', '{1}', 0);
     insert into fkdoctor.deletion (id, table_schema, table_name, selection, deleted_at)
     values ('00000000-0000-4000-8000-000000000001', 'mlops', 't', '(id = 1)', '2026-01-31');
     insert into fkdoctor.deletion_step values

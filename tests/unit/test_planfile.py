@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fkdoctor.dedupe.plan import Cluster, DedupePlan, Member, Obstacle, Repoint
+from fkdoctor.dedupe.plan import (
+    Cluster,
+    Collision,
+    CollisionRule,
+    DedupePlan,
+    FieldRule,
+    Member,
+    Merge,
+    Obstacle,
+    Repoint,
+    Resolution,
+)
 from fkdoctor.dedupe.planfile import (
     Extent,
     check_clusters,
@@ -23,7 +34,7 @@ from fkdoctor.dedupe.planfile import (
     write_plan,
 )
 from fkdoctor.errors import ConfigError
-from fkdoctor.schema import TableName
+from fkdoctor.schema import LogicalReference, TableName
 
 PLAN = DedupePlan(
     id="5b1c0d2e-1111-4222-8333-444455556666",
@@ -35,8 +46,30 @@ PLAN = DedupePlan(
     survivor=("newest", "lowest key"),
     fingerprint="0123456789abcdef",
     tables=(TableName("mlops", "letters/../한글"), TableName("x", "y")),
+    references=(
+        LogicalReference(
+            referencing=TableName("x", "w"),
+            referencing_column="owner",
+            referenced=TableName("mlops", "letters/../한글"),
+            referenced_column="id",
+            condition="kind = 'letter'",
+        ),
+    ),
     clusters=3,
+    survivors=4,
     duplicates=4,
+    rules=(
+        CollisionRule(table=TableName("x", "y"), collisions="newest:at"),
+        CollisionRule(table=TableName("x", "z"), links="delete", above="null"),
+    ),
+    fields=(
+        FieldRule(table=TableName("x", "y"), column="a b", kind="newest", argument="at"),
+        FieldRule(table=TableName("x", "y"), column="c", kind="sum"),
+    ),
+    refilled=2,
+    resolutions=(
+        Resolution(table=TableName("x", "y"), constraint="u", policy="identical", rows=1),
+    ),
     repoints=(
         Repoint(
             table=TableName("x", "y"),
@@ -67,7 +100,30 @@ def cluster(number: int, *keys: str) -> Cluster:
     )
 
 
-CLUSTERS = [cluster(1, "1", "5", "3"), cluster(2, "2", "4"), cluster(3, "7", "6")]
+CLUSTERS = [
+    cluster(1, "1", "5", "3"),
+    cluster(2, "2", "4"),
+    replace(
+        cluster(3, "7", "6"),
+        tied=(Merge(survivor=member("8"), duplicates=(member("9"),), matched=("x", "y")),),
+        collisions=(
+            Collision(
+                table=TableName("x", "y"),
+                constraint="u",
+                row=Member(key=("1", "a b"), fingerprint="3"),
+                kept=Member(key=("2", "a b"), fingerprint="4"),
+                policy="identical",
+            ),
+            Collision(
+                table=TableName("x", "z"),
+                constraint="a and b",
+                row=member("1"),
+                kept=None,
+                policy="delete",
+            ),
+        ),
+    ),
+]
 
 
 @pytest.fixture
@@ -88,7 +144,7 @@ def cut(path: Path, number: int, line: str | None) -> None:
 def test_a_plan_is_read_as_it_was_written(path: Path) -> None:
     assert read_plan(path) == PLAN
     assert list(read_clusters(path)) == CLUSTERS
-    assert check_clusters(path) == Extent(clusters=3, duplicates=4)
+    assert check_clusters(path) == Extent(clusters=3, duplicates=5)
 
 
 @given(keys=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, unique=True))
@@ -103,7 +159,7 @@ def test_keys_may_be_any_text(tmp_path_factory: pytest.TempPathFactory, keys: li
 def test_a_cluster_is_taken_out_by_deleting_its_line(path: Path) -> None:
     cut(path, 3, None)
     assert list(read_clusters(path)) == [CLUSTERS[0], CLUSTERS[2]]
-    assert check_clusters(path) == Extent(clusters=2, duplicates=3)
+    assert check_clusters(path) == Extent(clusters=2, duplicates=4)
     cut(path, 3, "")
     cut(path, 2, None)
     assert list(read_clusters(path)) == []
@@ -242,8 +298,8 @@ def test_a_large_plan_is_checked_in_little_memory(path: Path) -> None:
         ("", "damaged in line 1"),
         ("\n", "damaged in line 1"),
         ("{}", "format None, version None"),
-        ('{"format": "fkdoctor dedupe plan", "version": 2}', "version 2"),
-        ('{"format": "fkdoctor dedupe plan", "version": 1}', "damaged in line 1"),
+        ('{"format": "fkdoctor dedupe plan", "version": 1}', "version 1"),
+        ('{"format": "fkdoctor dedupe plan", "version": 2}', "damaged in line 1"),
         ("id,survivor\n1,2\n", "damaged in line 1"),
         ("\ufeff{}", "damaged in line 1"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.dedupe.apply import Progress, apply_dedupe
 from fkdoctor.dedupe.planner import Criteria, plan_dedupe
+from fkdoctor.dedupe.policy import read_fields, read_rules
 from fkdoctor.dedupe.undo import UndoProgress, undo_dedupe
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import install_ledger
@@ -66,14 +67,29 @@ class Database:
         return open_engine(resolve_target(make_dsn(self.url, **parameters), Config(), {}))
 
     def plan(
-        self, table: str = "letter", match: tuple[str, ...] = ("same",), **parameters: str
+        self,
+        table: str = "letter",
+        match: tuple[str, ...] = ("same",),
+        *,
+        rules: Sequence[tuple[str, str]] = (),
+        fields: Sequence[str] = (),
+        **parameters: str,
     ) -> Path:
-        """The file of a plan in which rows that agree on `match` go, but for the lowest key."""
+        """The file of a plan in which rows that agree on `match` go, but for the lowest key.
+
+        `rules` are pairs such as `("collisions", "link=newest")`, `fields` as `note=longest`.
+        """
         path = self.folder / f"{uuid4().hex}.plan.jsonl"
         with connect(self.engine(**parameters)) as connection:
             schema = inspect_database(connection)
             name = schema.resolve_table(table)
-            plan = plan_dedupe(connection, schema, name, Criteria(match=match, survivor=()), path)
+            criteria = Criteria(
+                match=match,
+                survivor=(),
+                rules=read_rules(schema, schema.resolve_table, rules),
+                fields=read_fields(schema, schema.resolve_table, name, fields),
+            )
+            plan = plan_dedupe(connection, schema, name, criteria, path)
         assert not plan.obstacles, plan.obstacles
         return path
 

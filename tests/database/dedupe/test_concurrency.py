@@ -32,7 +32,7 @@ SIMPLE = TABLES.format(action="cascade")
 
 # How the statements of a batch begin, in their order.
 LOCK, REPOINT, DELETE = "SELECT %(param_1)s", "WITH moved", "WITH gone"
-RESTORE, POINT_BACK = "INSERT INTO", "UPDATE ONLY"
+RESTORE, POINT_BACK = "INSERT INTO", "WITH back AS"
 
 PATIENT = 60_000
 

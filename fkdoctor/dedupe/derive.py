@@ -1,0 +1,276 @@
+"""What the merges of a table bring about in the tables that reference it, to any depth.
+
+A row that would break a constraint once its references have moved is itself a duplicate, of the
+row that it collides with; so its own references move too. Planned and applied by the same code: the
+plan over all clusters, an apply over those of a batch, to compare with the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from fkdoctor.database import read_snapshot
+from fkdoctor.dedupe.obstacles import key_obstacles, mentions
+from fkdoctor.dedupe.ordering import order_by
+from fkdoctor.dedupe.plan import CollisionRule, Obstacle
+from fkdoctor.dedupe.policy import order_of
+from fkdoctor.identifier import quote
+from fkdoctor.inspect.graph import delete_order
+from fkdoctor.resources import load_query
+from fkdoctor.schema import Schema, Table, TableName
+from fkdoctor.statement import contest as contests
+from fkdoctor.statement import image as images
+from fkdoctor.statement.contest import ContestTable, Exclusive
+from fkdoctor.statement.image import ImageTable
+from fkdoctor.statement.members import (
+    MemberTable,
+    analyze_members,
+    carry_columns,
+    create_members,
+)
+from fkdoctor.statement.merge import find_stale_clusters, lock_members
+from fkdoctor.statement.parts import Query
+from fkdoctor.statement.temporary import analyze_temporary, drop_temporary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the catalog says of constraints beyond the Schema, by table: expressions of generated
+    columns, and operators of constraints that exclude rows."""
+
+    generated: Mapping[TableName, Mapping[str, str]]
+    operators: Mapping[tuple[TableName, str], tuple[str, ...]]
+
+
+def read_facts(connection: Connection) -> Facts:
+    """The facts, of the whole database. The connection must not be in a transaction."""
+    generated: dict[TableName, dict[str, str]] = {}
+    with read_snapshot(connection):
+        for row in connection.execute(sa.text(load_query("dedupe/generated"))):
+            of_table = generated.setdefault(TableName(row.schema, row.name), {})
+            of_table[row.column_name] = row.expression
+        operators = {
+            (TableName(row.schema, row.name), row.constraint_name): tuple(row.operators)
+            for row in connection.execute(sa.text(load_query("dedupe/exclusions")))
+        }
+    return Facts(generated=generated, operators=operators)
+
+
+@dataclass(kw_only=True)
+class Derivation:
+    """The member tables, the deduplicated table's first, and what was found on the way.
+
+    `made` are member tables that exist already, and are empty but for the first. `ties` are pairs
+    of clusters that only go together. With `lock`, rows that collide are locked;
+    `stale` are clusters of which one of them changed while that was waited for.
+    """
+
+    schema: Schema
+    facts: Facts
+    rules: Mapping[TableName, CollisionRule]
+    members: dict[TableName, MemberTable]
+    made: dict[TableName, MemberTable]
+    images: dict[TableName, ImageTable] = field(default_factory=dict)
+    ties: set[tuple[int, int]] = field(default_factory=set)
+    obstacles: dict[Obstacle, None] = field(default_factory=dict)
+    lock: bool = False
+    stale: set[int] = field(default_factory=set)
+
+    def rule(self, table: TableName) -> CollisionRule:
+        """What the user wants done in the table."""
+        return self.rules.get(table) or CollisionRule(table=table)
+
+    def refuse(self, subject: str, reason: str) -> None:
+        """Writes down what is in the way."""
+        self.obstacles[Obstacle(subject=subject, reason=reason)] = None
+
+    def merged(self) -> tuple[TableName, ...]:
+        """The tables with members, referencing before referenced."""
+        groups = delete_order(self.schema, self.members)
+        return tuple(name for group in groups for name in group)
+
+
+def derive_collisions(connection: Connection, derivation: Derivation) -> None:
+    """Finds every row that collides, from the members of the deduplicated table on.
+
+    Member tables are made for the tables in which it finds some.
+    """
+    (root,) = derivation.members
+    schema = derivation.schema
+    reached = _reach(schema, root)
+    for group in reversed(delete_order(schema, reached)):
+        again = True
+        while again:
+            found = [_look_at(connection, derivation, name) for name in group]
+            merged = [name for name in group if name in derivation.members]
+            if len(merged) > 1:
+                derivation.refuse(
+                    ", ".join(str(name) for name in group),
+                    "they reference each other in a circle, in which rows collide",
+                )
+                return
+            again = any(found) and any(
+                key.referenced in group for name in group for key in schema.keys_from(name)
+            )
+
+
+def _reach(schema: Schema, root: TableName) -> set[TableName]:
+    reached, waiting = {root}, [root]
+    while waiting:
+        for key in schema.keys_to(waiting.pop()):
+            if key.referencing not in reached:
+                reached.add(key.referencing)
+                waiting.append(key.referencing)
+    return reached
+
+
+def _look_at(connection: Connection, derivation: Derivation, name: TableName) -> bool:
+    """Whether more rows of the table turned out to collide, and others may therefore."""
+    image = _image_of(derivation, name)
+    if image is None:
+        return False
+    if image.own:
+        for query in images.select_own_ties(image):
+            _tie(connection, derivation, query)
+    found = _drop_links(connection, derivation, image)
+    exclusives = tuple(_find_exclusives(derivation, image))
+    if exclusives:
+        image = _image_of(derivation, name) or image
+        found += _hold_contests(connection, derivation, image, exclusives)
+    if found:
+        members = derivation.members[name]
+        if derivation.lock:
+            connection.execute(lock_members(members)).close()
+            derivation.stale |= set(connection.execute(find_stale_clusters(members)).scalars())
+    return found > 0
+
+
+def _image_of(derivation: Derivation, name: TableName) -> ImageTable | None:
+    """What moves in the table; None where nothing can.
+
+    Keys with an obstacle are left out: a plan in which references move by them is refused.
+    """
+    schema = derivation.schema
+    moves = tuple(
+        (key, derivation.members[key.referenced])
+        for key in schema.keys_from(name)
+        if key.referenced in derivation.members and not any(key_obstacles(schema, key))
+    )
+    if not moves:
+        return None
+    known = derivation.images.get(name)
+    image = ImageTable(
+        table=schema.table(name),
+        number=known.number if known else len(derivation.images),
+        moves=moves,
+        own=derivation.members.get(name),
+    )
+    derivation.images[name] = image
+    return image
+
+
+def _find_exclusives(derivation: Derivation, image: ImageTable) -> Iterator[Exclusive]:
+    """The constraints that a row of the table could break because it moves."""
+    table = image.table
+    moving = set(image.moving)
+    moving |= {column.name for column in table.columns if column.generated}
+    for place, index in enumerate(table.indexes):
+        operators = derivation.facts.operators.get((table.name, index.constraint or ""), ())
+        if (index.unique or operators) and mentions(index, moving):
+            yield Exclusive(
+                place=place,
+                name=index.constraint or index.name,
+                index=index,
+                operators=operators,
+            )
+
+
+def _members_of(connection: Connection, derivation: Derivation, table: Table) -> MemberTable:
+    """The table's member table, which is made if it is missing."""
+    if table.name not in derivation.members:
+        members = derivation.made.get(table.name)
+        if members is None:
+            number = max(len(derivation.members), len(derivation.made))
+            members = carry_columns(table, derivation.schema.keys_to(table.name), number)
+            connection.execute(create_members(members))
+            derivation.made[table.name] = members
+        derivation.members[table.name] = members
+    return derivation.members[table.name]
+
+
+def _drop_links(connection: Connection, derivation: Derivation, image: ImageTable) -> int:
+    """How many rows link different rows of one merge."""
+    queries = list(images.find_links(image))
+    if not any(connection.execute(query).first() for query in queries):
+        return 0
+    members = _members_of(connection, derivation, image.table)
+    dropped = sum(
+        connection.execute(statement).rowcount for statement in images.insert_links(image, members)
+    )
+    connection.execute(analyze_members(members))
+    return dropped
+
+
+def _tie(connection: Connection, derivation: Derivation, query: Query) -> None:
+    for (clusters,) in connection.execute(query):
+        first = min(clusters)
+        derivation.ties |= {(first, other) for other in clusters if other != first}
+
+
+def _hold_contests(
+    connection: Connection,
+    derivation: Derivation,
+    image: ImageTable,
+    exclusives: Sequence[Exclusive],
+) -> int:
+    """How many rows collide with others that stay."""
+    contest = ContestTable(
+        image=image, generated=derivation.facts.generated.get(image.table.name, {})
+    )
+    for name in (image.name, contest.name):
+        connection.execute(drop_temporary(name))
+    connection.execute(images.create_image(image))
+    connection.execute(analyze_temporary(image.name))
+    connection.execute(contests.create_contest(contest))
+    entries = 0
+    for exclusive in exclusives:
+        entries += connection.execute(contests.find_contests(contest, exclusive)).rowcount
+    if not entries:
+        return 0
+    members = _members_of(connection, derivation, image.table)
+    rule = derivation.rule(image.table.name)
+    order = [order_by(members, rule) for rule in order_of(image.table, rule.collisions)]
+    # Without statistics the planner takes every row to meet every other.
+    connection.execute(analyze_temporary(contest.name))
+    connection.execute(contests.rank_rows(contest, order, members.row))
+    connection.execute(analyze_temporary(contest.name))
+    while connection.execute(contests.keep_best(contest)).rowcount:
+        connection.execute(analyze_temporary(contest.name))
+        connection.execute(contests.drop_beaten(contest))
+    connection.execute(analyze_temporary(contest.name))
+    if image.own:
+        _refuse_blocked(connection, derivation, contest)
+    _tie(connection, derivation, contests.select_ties(contest))
+    lost, kept = contests.insert_losers(contest, members, exclusives)
+    losers = connection.execute(lost).rowcount
+    connection.execute(analyze_members(members))
+    connection.execute(kept)
+    connection.execute(analyze_members(members))
+    for (key,) in connection.execute(contests.find_double_losers(members)):
+        derivation.refuse(
+            str(image.table.name), f"row ({', '.join(key)}) stays for others and collides itself"
+        )
+    return int(losers)
+
+
+def _refuse_blocked(connection: Connection, derivation: Derivation, contest: ContestTable) -> None:
+    for (key,) in connection.execute(contests.find_blocked_moves(contest)):
+        derivation.refuse(
+            str(contest.image.table.name),
+            f"row ({', '.join(key)}) would stay and move to where another still is; let the other "
+            f"one stay: --on-collision {quote(contest.image.table.name.name)}=keep_survivors",
+        )

@@ -1,0 +1,100 @@
+"""References that fkdoctor.toml declares, as keys that a merge follows like any other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from fkdoctor.dedupe.plan import Obstacle
+from fkdoctor.schema import (
+    Column,
+    ForeignKey,
+    KeyOperator,
+    LogicalKey,
+    LogicalReference,
+    MatchType,
+    ReferentialAction,
+    Schema,
+)
+
+_INTEGERS = frozenset({"smallint", "integer", "bigint"})
+_TEXTS = frozenset({"text", "character varying"})
+
+
+def follow_references(schema: Schema, references: Iterable[LogicalReference]) -> Schema:
+    """The schema in which these references are keys too, but for those with an obstacle."""
+    keys = [
+        _make_key(schema, reference)
+        for reference in references
+        if not any(reference_obstacles(schema, [reference]))
+    ]
+    return replace(schema, foreign_keys=(*schema.foreign_keys, *keys))
+
+
+def reference_obstacles(
+    schema: Schema, references: Iterable[LogicalReference]
+) -> Iterator[Obstacle]:
+    """The references that a merge can't follow."""
+    for reference in references:
+        ours = schema.table(reference.referencing).column(reference.referencing_column)
+        theirs = schema.table(reference.referenced).column(reference.referenced_column)
+        if reference.elements:
+            reason = "the elements of an array reference it, which are not repointed"
+        elif _compared_as(theirs, ours) is None:
+            reason = f"{ours.type} is not compared with {theirs.type}"
+        else:
+            continue
+        yield Obstacle(subject=reference.label, reason=reason)
+
+
+def _make_key(schema: Schema, reference: LogicalReference) -> ForeignKey:
+    table = schema.table(reference.referencing)
+    ours = table.column(reference.referencing_column)
+    theirs = schema.table(reference.referenced).column(reference.referenced_column)
+    left, right = _compared_as(theirs, ours) or ("text", "text")
+    families = {
+        key.operator_family
+        for index in table.indexes
+        for key in index.keys
+        if key.column == ours.name
+    }
+    return LogicalKey(
+        oid=0,
+        name=reference.referencing_column,
+        referencing=reference.referencing,
+        referencing_columns=(reference.referencing_column,),
+        referenced=reference.referenced,
+        referenced_columns=(reference.referenced_column,),
+        on_delete=ReferentialAction.NO_ACTION,
+        on_update=ReferentialAction.NO_ACTION,
+        set_columns=(),
+        match=MatchType.SIMPLE,
+        deferrable=False,
+        initially_deferred=False,
+        validated=False,
+        enforced=False,
+        period=False,
+        operators=(
+            KeyOperator(
+                name="pg_catalog.=",
+                left_type=left,
+                right_type=right,
+                families=frozenset(families),
+            ),
+        ),
+        triggers=(),
+        clones=(),
+        comment=None,
+        definition=f"{reference.arrow} where {reference.condition}",
+        condition=reference.condition,
+        columns=tuple(column.name for column in table.columns),
+    )
+
+
+def _compared_as(theirs: Column, ours: Column) -> tuple[str, str] | None:
+    """The types between which an equality of PostgreSQL's own compares the columns."""
+    pair = {theirs.base_type, ours.base_type}
+    if len(pair) == 1 or pair <= _INTEGERS:
+        return theirs.base_type, ours.base_type
+    # An application that keeps keys of any table in one column keeps them as text.
+    return ("text", "text") if ours.base_type in _TEXTS else None

@@ -1,0 +1,156 @@
+"""What a plan does to which table in which order, and whether a batch comes out as it says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from fkdoctor.dedupe.derive import Derivation
+from fkdoctor.dedupe.plan import Cluster, DedupePlan, FieldRule, Member
+from fkdoctor.inspect.graph import delete_order
+from fkdoctor.schema import ForeignKey, Schema, TableName
+from fkdoctor.statement.fields import FieldTable
+from fkdoctor.statement.image import select_collisions
+from fkdoctor.statement.journal import moves_identity
+from fkdoctor.statement.members import MemberTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One kind of change to each batch: references of a `key` move, rows of a table go, or
+    survivors get other values in the columns of `fields`.
+
+    `siblings` are the steps that change what identifies rows of the same table.
+    """
+
+    number: int
+    table: TableName
+    key: ForeignKey | None = None
+    fields: tuple[FieldRule, ...] = ()
+    siblings: tuple[int, ...] = ()
+
+    @property
+    def action(self) -> str:
+        """The word for it in the ledger."""
+        if self.key:
+            return "repoint"
+        return "update" if self.fields else "delete"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """All that is done about the duplicates of one table, in the order of the steps."""
+
+    table: TableName
+    steps: tuple[Step, ...]
+
+    @property
+    def delete(self) -> Step:
+        """The step that deletes the duplicates."""
+        return next(step for step in self.steps if step.action == "delete")
+
+    @property
+    def update(self) -> Step | None:
+        """The step that gives survivors other values; not before the duplicates are gone, because
+        values may be unique."""
+        return next((step for step in self.steps if step.action == "update"), None)
+
+
+def merged_tables(schema: Schema, plan: DedupePlan) -> tuple[TableName, ...]:
+    """The tables of which the plan deletes rows, in the order in which it does.
+
+    A table's rows go before those that they reference, so that these can be repointed without a
+    collision and go when nothing references them.
+    """
+    names = {plan.table, *(resolution.table for resolution in plan.resolutions)}
+    return tuple(name for group in delete_order(schema, names) for name in group)
+
+
+def plan_work(schema: Schema, plan: DedupePlan) -> tuple[Work, ...]:
+    """What is done, in its order."""
+    steps: list[tuple[TableName, Step]] = []
+    for name in merged_tables(schema, plan):
+        for key in schema.keys_to(name):
+            steps.append((name, Step(number=len(steps) + 1, table=key.referencing, key=key)))
+        steps.append((name, Step(number=len(steps) + 1, table=name)))
+        if fields := tuple(field for field in plan.fields if field.table == name):
+            steps.append((name, Step(number=len(steps) + 1, table=name, fields=fields)))
+    moving: dict[TableName, tuple[int, ...]] = {}
+    for _, step in steps:
+        if step.key and moves_identity(schema.table(step.table), step.key.referencing_columns):
+            moving[step.table] = (*moving.get(step.table, ()), step.number)
+    for _, step in steps:
+        if step.fields and step.table in moving:
+            moving[step.table] = (*moving[step.table], step.number)
+    return tuple(
+        Work(
+            table=name,
+            steps=tuple(
+                replace(step, siblings=moving.get(step.table, ()))
+                for merged, step in steps
+                if merged == name
+            ),
+        )
+        for name in merged_tables(schema, plan)
+    )
+
+
+def count_planned(
+    root: TableName, table: TableName, clusters: Sequence[Cluster]
+) -> tuple[int, int]:
+    """How many survivors the clusters have in the table, and how many rows that go."""
+    survivors: set[tuple[str, ...]] = set()
+    duplicates = 0
+    for cluster in clusters:
+        for merge in cluster.merges if table == root else ():
+            survivors.add(merge.survivor.key)
+            duplicates += len(merge.duplicates)
+        for collision in cluster.collisions:
+            if collision.table == table:
+                duplicates += 1
+                if collision.kept:
+                    survivors.add(collision.kept.key)
+    return len(survivors), duplicates
+
+
+def fields_of(members: MemberTable, rules: Sequence[FieldRule]) -> FieldTable:
+    """The table of what the survivors among the members will hold."""
+    return FieldTable(
+        members=members, rules={rule.column: (rule.kind, rule.argument) for rule in rules}
+    )
+
+
+_Fact = tuple[TableName, Member, Member | None]
+
+
+def find_differing_clusters(
+    connection: Connection,
+    derivation: Derivation,
+    batch: Sequence[Cluster],
+    stale: Sequence[int],
+) -> set[int]:
+    """The clusters of the batch that would bring about other collisions than planned."""
+    left_out = set(stale)
+    planned = Counter(
+        (cluster.number, (collision.table, collision.row, collision.kept))
+        for cluster in batch
+        if cluster.number not in left_out
+        for collision in cluster.collisions
+    )
+    found = Counter(_read_found(connection, derivation))
+    differing = {number for number, _ in (planned - found) + (found - planned)}
+    # A tie that the plan does not know: neither cluster is what it was.
+    return differing | derivation.stale | {cluster for tie in derivation.ties for cluster in tie}
+
+
+def _read_found(connection: Connection, derivation: Derivation) -> Iterator[tuple[int, _Fact]]:
+    for name, members in derivation.members.items():
+        for row in connection.execute(select_collisions(members)):
+            kept = row.kept_fingerprint and Member(
+                key=tuple(row.kept), fingerprint=row.kept_fingerprint
+            )
+            gone = Member(key=tuple(row.row), fingerprint=row.row_fingerprint)
+            yield row.cluster, (name, gone, kept)

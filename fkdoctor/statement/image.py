@@ -1,0 +1,394 @@
+"""The final image of referencing rows: what they hold once all their references have moved.
+
+A temporary table has a row for each row of a table that moves: its identity as `key_i`, what the
+moving columns hold then as `final_i`, and the `clusters` that move it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, FromClause, TableClause
+from sqlalchemy.dialects import postgresql
+
+from fkdoctor.schema import ForeignKey, Table, TableName
+from fkdoctor.statement.members import (
+    SHOWN,
+    MemberTable,
+    fingerprint_row,
+    is_going,
+    new_reference,
+)
+from fkdoctor.statement.parts import (
+    Query,
+    as_text,
+    collated,
+    equal,
+    make_table,
+    plain_type,
+    references,
+    same_text,
+    text_array,
+)
+from fkdoctor.statement.temporary import CreateFilled
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTable:
+    """The temporary table for one table, of which some keys reference tables with members.
+
+    `moves` are these keys, each with the members that it references. `own` are the members of the
+    table itself, if there are any: its duplicates have no image.
+    """
+
+    table: Table
+    number: int
+    moves: tuple[tuple[ForeignKey, MemberTable], ...]
+    own: MemberTable | None
+
+    @property
+    def name(self) -> str:
+        """The name of the temporary table."""
+        return f"fkdoctor_image_{self.number}"
+
+    @cached_property
+    def moving(self) -> tuple[str, ...]:
+        """The columns that can change."""
+        return tuple(sorted({c for key, _ in self.moves for c in key.referencing_columns}))
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that identify a row."""
+        return self.table.row_identity
+
+    @cached_property
+    def clause(self) -> TableClause:
+        """The temporary table itself."""
+        names = [f"key_{i}" for i in range(len(self.identity))]
+        names += [f"final_{i}" for i in range(len(self.moving))]
+        return make_table(TableName("pg_temp", self.name), (*names, "clusters"))
+
+    def key(self, clause: FromClause | None = None) -> list[ColumnElement[Any]]:
+        """The identity in the temporary table, or in one with the same columns."""
+        return key_of(self.table, self.clause if clause is None else clause)
+
+    def rows(self, alias: str) -> FromClause:
+        """The table that moves."""
+        columns = [column.name for column in self.table.columns]
+        return make_table(self.table.name, columns).alias(alias)
+
+
+def key_of(table: Table, clause: FromClause) -> list[ColumnElement[Any]]:
+    """The columns `key_i` of the clause as the table's row identity."""
+    return [
+        collated(table.column(name), clause.c[f"key_{i}"])
+        for i, name in enumerate(table.row_identity)
+    ]
+
+
+def create_image(image: ImageTable) -> CreateFilled:
+    """Finds the rows that move, and what they will hold."""
+    hits = sa.union(*(_pointing(image, key, members) for key, members in image.moves)).subquery(
+        "hits"
+    )
+    rows = image.rows("moving")
+    here = equal([rows.c[name] for name in image.identity], key_of(image.table, hits))
+    source, finals, clusters = follow_keys(image, rows, hits.join(rows, here))
+    return CreateFilled(
+        image.name,
+        sa.select(
+            *(rows.c[name].label(f"key_{i}") for i, name in enumerate(image.identity)),
+            *(finals[name].label(f"final_{i}") for i, name in enumerate(image.moving)),
+            sa.func.pg_catalog.array_remove(postgresql.array(clusters), sa.null()).label(
+                "clusters"
+            ),
+        )
+        .select_from(source)
+        .with_hint(rows, "ONLY", "postgresql"),
+    )
+
+
+def _pointing(image: ImageTable, key: ForeignKey, members: MemberTable) -> Query:
+    """The rows that reference a duplicate by the key, and stay."""
+    rows = image.rows("pointing")
+    pointed_at = members.values("member", key.referenced_columns)
+    found = (
+        sa.select(*(rows.c[name].label(f"key_{i}") for i, name in enumerate(image.identity)))
+        .select_from(members.clause.join(rows, references(key, pointed_at, rows)))
+        .where(~members.clause.c.is_survivor)
+        .with_hint(rows, "ONLY", "postgresql")
+    )
+    return found.where(~is_going(image.own, rows)) if image.own else found
+
+
+def follow_keys(
+    image: ImageTable, rows: FromClause, source: FromClause
+) -> tuple[FromClause, dict[str, ColumnElement[Any]], list[ColumnElement[Any]]]:
+    """The source with the members joined that its `rows` reference; then what each moving column
+    will hold; then the cluster by which each key moves, or NULL."""
+    finals: dict[str, ColumnElement[Any]] = {}
+    clusters: list[ColumnElement[Any]] = []
+    for number, (key, members) in enumerate(image.moves):
+        map_ = members.clause.alias(f"{rows.description}_map_{number}")
+        pointed_at = members.values("member", key.referenced_columns, map_)
+        duplicate = sa.and_(references(key, pointed_at, rows), ~map_.c.is_survivor)
+        source = source.outerjoin(map_, duplicate)
+        clusters.append(map_.c.cluster)
+        kept = new_reference(members, key, map_, rows)
+        for name, value in zip(key.referencing_columns, kept, strict=True):
+            column = image.table.column(name)
+            final = sa.case(
+                (map_.c.cluster.is_not(None), sa.cast(value, plain_type(column))),
+                else_=sa.cast(finals.get(name, rows.c[name]), plain_type(column)),
+            )
+            finals[name] = collated(column, final)
+    return source, finals, clusters
+
+
+def find_links(image: ImageTable) -> Iterator[Query]:
+    """Queries that find a row where the table links different rows of one merge."""
+    rows = image.rows("rows")
+    for first, second in _pairs(image):
+        source, linked, _ = _link(rows, first, second)
+        yield (
+            sa.select(sa.literal(1))
+            .select_from(source)
+            .where(linked)
+            .with_hint(rows, "ONLY", "postgresql")
+            .limit(1)
+        )
+
+
+def insert_links(image: ImageTable, members: MemberTable) -> Iterator[sa.Insert]:
+    """Makes members, without a survivor, of the rows that link different rows of one merge.
+
+    `members` are those of the image's table.
+    """
+    rows = members.row
+    nothing = [sa.cast(sa.null(), plain_type(members.column(name))) for name in members.carried]
+    for first, second in _pairs(image):
+        source, linked, cluster = _link(rows, first, second)
+        yield members.clause.insert().from_select(
+            list(members.clause.c),
+            sa.select(
+                cluster,
+                sa.false(),
+                fingerprint_row(),
+                sa.literal(f"{first[0].label} and {second[0].label}"),
+                sa.false(),
+                *(rows.c[name] for name in members.carried),
+                *nothing,
+            )
+            .select_from(source)
+            .where(linked, ~is_going(members, rows))
+            .with_hint(rows, "ONLY", "postgresql"),
+        )
+
+
+_Move: TypeAlias = tuple[ForeignKey, MemberTable]
+
+
+def _pairs(image: ImageTable) -> Iterator[tuple[_Move, _Move]]:
+    """The pairs of keys that reference the same table by columns of their own."""
+    for one, other in combinations(image.moves, 2):
+        if one[1] is other[1] and one[0].referencing_columns != other[0].referencing_columns:
+            yield one, other
+
+
+def _link(
+    rows: FromClause, first: _Move, second: _Move
+) -> tuple[FromClause, ColumnElement[bool], ColumnElement[int]]:
+    """The rows with the members they reference, whether these are different rows of one merge, and
+    its cluster."""
+    merged = first[1]
+    one, other = merged.clause.alias("one"), merged.clause.alias("other")
+
+    def end(key: ForeignKey, map_: FromClause) -> ColumnElement[bool]:
+        return references(key, merged.values("member", key.referenced_columns, map_), rows)
+
+    def same(kind: str) -> ColumnElement[bool]:
+        columns = merged.key_columns
+        return equal(merged.values(kind, columns, one), merged.values(kind, columns, other))
+
+    source = rows.join(one, end(first[0], one)).join(other, end(second[0], other))
+    return source, sa.and_(same("keep"), ~same("member")), one.c.cluster
+
+
+def select_own_ties(image: ImageTable) -> Iterator[Query]:
+    """Which clusters meet where a member references a duplicate of another one: an integer[] a row.
+
+    The member is of the image's own table; that its reference moves changes it.
+    """
+    assert image.own is not None
+    own = image.own
+    for key, members in image.moves:
+        mine, theirs = own.clause.alias("mine"), members.clause.alias("theirs")
+        pointed_at = members.values("member", key.referenced_columns, theirs)
+        rows = own.row
+        here = equal(own.row_key, own.values("member", own.key_columns, mine))
+        yield (
+            sa.select(postgresql.array([mine.c.cluster, theirs.c.cluster]))
+            .select_from(mine.join(rows, here).join(theirs, references(key, pointed_at, rows)))
+            .where(~theirs.c.is_survivor, mine.c.cluster != theirs.c.cluster)
+            .distinct()
+            .with_hint(rows, "ONLY", "postgresql")
+        )
+
+
+def judge_losers(image: ImageTable, members: MemberTable) -> sa.Update:
+    """Finds out of each row that collides whether it differs from the one that stays.
+
+    Compared is the final image, without what identifies the rows.
+    """
+    compared = _compare_losers(image, members)
+    differs = sa.or_(
+        sa.false(),
+        *(
+            same_text(as_text(one)).is_distinct_from(same_text(as_text(other)))
+            for one, other in compared.values.values()
+        ),
+    )
+    judged = (
+        sa.select(
+            *(compared.loser.c[f"member_{i}"] for i in range(members.key_width)),
+            differs.label("differs"),
+        )
+        .select_from(compared.source)
+        .where(*compared.conditions)
+        .with_hint(compared.gone, "ONLY", "postgresql")
+        .with_hint(compared.kept, "ONLY", "postgresql")
+        .subquery("judged")
+    )
+    key = [
+        collated(members.column(name), judged.c[f"member_{i}"])
+        for i, name in enumerate(members.key_columns)
+    ]
+    return (
+        sa.update(members.clause)
+        .values(differs=judged.c.differs)
+        .where(
+            equal(members.member_key, key),
+            members.clause.c.because.is_not(None),
+        )
+    )
+
+
+def select_differing(image: ImageTable, members: MemberTable) -> Query:
+    """Rows that collide and differ, at most ten: constraint, keys and values of both, as text[].
+
+    The values are of the columns that compared_columns names.
+    """
+    compared = _compare_losers(image, members)
+    pairs = compared.values.values()
+    loser = compared.loser
+    return (
+        sa.select(
+            loser.c.because,
+            text_array(members.values("member", members.key_columns, loser)).label("lost"),
+            text_array(members.values("keep", members.key_columns, loser)).label("kept"),
+            text_array([pair[0] for pair in pairs]).label("lost_values"),
+            text_array([pair[1] for pair in pairs]).label("kept_values"),
+        )
+        .select_from(compared.source)
+        .where(*compared.conditions, loser.c.differs)
+        .order_by(loser.c.because, *members.values("member", members.key_columns, loser))
+        .limit(SHOWN)
+        .with_hint(compared.gone, "ONLY", "postgresql")
+        .with_hint(compared.kept, "ONLY", "postgresql")
+    )
+
+
+def compared_columns(table: Table) -> tuple[str, ...]:
+    """The columns in which rows that collide may differ: all but keys and what is computed."""
+    identity = table.row_identity
+    return tuple(c.name for c in table.columns if not c.generated and c.name not in identity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """Losers beside the rows for which they go: `values` are pairs, by column."""
+
+    loser: FromClause
+    gone: FromClause
+    kept: FromClause
+    source: FromClause
+    values: dict[str, tuple[ColumnElement[Any], ColumnElement[Any]]]
+    conditions: list[ColumnElement[bool]]
+
+
+def _compare_losers(image: ImageTable, members: MemberTable) -> _Comparison:
+    loser = members.clause.alias("loser")
+    gone, kept = image.rows("gone"), image.rows("kept")
+    source: FromClause = loser
+    finals = []
+    for rows, kind in ((gone, "member"), (kept, "keep")):
+        key = [rows.c[name] for name in members.key_columns]
+        source = source.join(rows, equal(key, members.values(kind, members.key_columns, loser)))
+    for rows in (gone, kept):
+        source, final, _ = follow_keys(image, rows, source)
+        finals.append({name: rows.c[name] for name in compared_columns(image.table)} | final)
+    return _Comparison(
+        loser=loser,
+        gone=gone,
+        kept=kept,
+        source=source,
+        values={name: (finals[0][name], finals[1][name]) for name in compared_columns(image.table)},
+        conditions=[~loser.c.is_survivor, loser.c.because.is_not(None)],
+    )
+
+
+def select_collisions(members: MemberTable) -> Query:
+    """A row per collision in the order of clusters: `cluster`, `because`, `differs`, identity and
+    fingerprint of the row that goes (`row`, `row_fingerprint`) and, unless it is a link, of the one
+    that stays (`kept`, `kept_fingerprint`)."""
+    loser, keeper = members.clause.alias("loser"), members.clause.alias("keeper")
+    stays = sa.and_(
+        equal(
+            members.values("member", members.key_columns, keeper),
+            members.values("keep", members.key_columns, loser),
+        ),
+        keeper.c.is_survivor,
+    )
+    return (
+        sa.select(
+            loser.c.cluster,
+            loser.c.because,
+            loser.c.differs,
+            text_array(members.values("member", members.key_columns, loser)).label("row"),
+            loser.c.fingerprint.label("row_fingerprint"),
+            text_array(members.values("member", members.key_columns, keeper)).label("kept"),
+            keeper.c.fingerprint.label("kept_fingerprint"),
+        )
+        .select_from(loser.outerjoin(keeper, stays))
+        .where(loser.c.because.is_not(None))
+        .order_by(loser.c.cluster, *members.values("member", members.key_columns, loser))
+    )
+
+
+def count_collisions(members: MemberTable) -> Query:
+    """How many rows collide: `because`, `differs`, whether they are a `link`, `rows`."""
+    table = members.clause
+    link = table.c.keep_0.is_(None)
+    return (
+        sa.select(table.c.because, table.c.differs, link.label("link"), sa.func.count().label("n"))
+        .where(table.c.because.is_not(None))
+        .group_by(table.c.because, table.c.differs, link)
+        .order_by(table.c.because, table.c.differs)
+    )
+
+
+def select_links(members: MemberTable) -> Query:
+    """The rows that go because both their ends become one survivor, at most ten: the constraints,
+    and the identity as text."""
+    table = members.clause
+    return (
+        sa.select(table.c.because, text_array(members.member_key))
+        .where(table.c.because.is_not(None), table.c.keep_0.is_(None))
+        .order_by(table.c.because, *members.member_key)
+        .limit(SHOWN)
+    )
