@@ -499,11 +499,15 @@ class KindCount:
     count: int
 
 
+SEQUENTIAL = "Seq Scan"
+
+
 @dataclass(frozen=True, kw_only=True)
 class KeyPlan:
     """How the planner would find the rows of `table` that reference a row by the key (its label).
 
-    `columns_found` is how many of the key's columns an index looks up.
+    `scan` is SEQUENTIAL or names the index, `columns_found` is how many of the key's columns the
+    index looks up.
     """
 
     reference: str

@@ -14,7 +14,7 @@ from fkdoctor.database import lost, read_snapshot, said, set_local
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.coverage import compared_collation
 from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS
-from fkdoctor.schema import ForeignKey, Index, KeyPlan, Schema, Table, Unread
+from fkdoctor.schema import SEQUENTIAL, ForeignKey, Index, KeyPlan, Schema, Table, Unread
 from fkdoctor.statement.closure import Explain
 from fkdoctor.statement.planning import look_up_references
 
@@ -58,7 +58,7 @@ def _collations(schema: Schema, key: ForeignKey) -> list[str | None]:
 def _read_plan(key: ForeignKey, table: Table, plan: dict[str, Any]) -> KeyPlan:
     indexes = {index.name: index for index in table.indexes}
     found: frozenset[str] = frozenset()
-    scan = "Seq Scan"
+    scan = SEQUENTIAL
     for node in _nodes(plan):
         index = indexes.get(node.get("Index Name", ""))
         if index is not None:

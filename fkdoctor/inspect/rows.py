@@ -58,7 +58,7 @@ class Thoroughness:
 
 
 def choose_references(schema: Schema, covers: Callable[[TableName], bool]) -> tuple[Reference, ...]:
-    """The keys, declared references and likely ones from or to a table that is asked about."""
+    """The keys, logical references and likely ones from or to a table that is asked about."""
     likely = [
         likeness
         for likeness in (*find_likenesses(schema), *find_likenesses(schema, elements=True))

@@ -19,7 +19,7 @@ COLOURS = {
     "SET DEFAULT": "#56b4e9",
     "RESTRICT": "#009e73",
     "NO ACTION": "#888888",
-    "declared": "#cc79a7",
+    "logical": "#cc79a7",
 }
 """A colour for each rule, and for references that only fkdoctor.toml declares.
 
@@ -66,10 +66,10 @@ class Diagram:
 
 
 def make_diagram(report: Report) -> Diagram:
-    """The graph of the report's keys and declared references."""
+    """The graph of the report's keys and logical references."""
     schema = report.schema
     whole = _Wholes(schema)
-    declared = tuple(
+    logical = tuple(
         one
         for one in schema.references
         if report.scope.covers(one.referencing) or report.scope.covers(one.referenced)
@@ -77,7 +77,7 @@ def make_diagram(report: Report) -> Diagram:
     by_key, by_table = _worst(report, whole)
     # Keys of partitions that say the same as those of others are drawn once, with the worst mark.
     groups: dict[_Drawn, list[str]] = defaultdict(list)
-    references: tuple[ForeignKey | LogicalReference, ...] = (*report.foreign_keys, *declared)
+    references: tuple[ForeignKey | LogicalReference, ...] = (*report.foreign_keys, *logical)
     for one in references:
         groups[_draw(one, whole)].append(one.label)
     tables = sorted({table for drawn in groups for table in (drawn.source, drawn.target)})
@@ -130,7 +130,7 @@ class _Drawn:
 def _draw(reference: ForeignKey | LogicalReference, whole: _Wholes) -> _Drawn:
     target = whole.of(reference.referenced)
     if isinstance(reference, LogicalReference):
-        rule, loose = "declared", True
+        rule, loose = "logical", True
         there = reference.referenced_column
     else:
         rule, loose = reference.on_delete.sql, not (reference.enforced and reference.validated)

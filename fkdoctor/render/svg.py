@@ -113,8 +113,8 @@ def _arrow(diagram: Diagram, number: int, arrow: Arrow, points: list[Point], bef
 
 
 def _said(arrow: Arrow) -> str:
-    if arrow.rule == "declared":
-        return "declared in fkdoctor.toml"
+    if arrow.rule == "logical":
+        return "a reference of fkdoctor.toml"
     return f"ON DELETE {arrow.rule}"
 
 

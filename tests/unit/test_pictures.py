@@ -45,7 +45,7 @@ def report(make_schema: Make) -> Report:
         ],
         {"part": "b"},
     )
-    declared = LogicalReference(
+    logical = LogicalReference(
         referencing=TableName("s", "c"),
         referencing_column="x",
         referenced=TableName("s", "a"),
@@ -69,7 +69,7 @@ def report(make_schema: Make) -> Report:
             ]
         ),
     )
-    return make_report(replace(schema, references=(declared,)), rules=(rule,))
+    return make_report(replace(schema, references=(logical,)), rules=(rule,))
 
 
 def test_the_diagram_shows_tables_with_keys_and_folds_partitions(report: Report) -> None:
@@ -83,10 +83,10 @@ def test_the_diagram_shows_tables_with_keys_and_folds_partitions(report: Report)
 
     assert titles[1:] == ["a", "b", "c"]
     assert drawn.keys() == {("a", "b"), ("b", "a"), ("c", "c"), ("b", "c"), ("c", "a")}
-    # The declared reference closes no circle of foreign keys.
+    # The logical reference closes no circle of foreign keys.
     assert [box.title for box in diagram.boxes if box.cyclic] == ["a", "b"]
     assert {pair for pair, arrow in drawn.items() if arrow.cyclic} == {("a", "b"), ("b", "a")}
-    assert drawn["c", "a"].rule == "declared"
+    assert drawn["c", "a"].rule == "logical"
     assert {pair for pair, arrow in drawn.items() if arrow.loose} == {("c", "a")}
     assert drawn["a", "b"].worst is Severity.ERROR
     assert [box.worst for box in diagram.boxes] == [None, Severity.ERROR, None, None]
@@ -179,7 +179,7 @@ def test_mermaid_has_no_sign_that_means_something_to_it(report: Report) -> None:
 
     assert '  t1["a"]' in lines
     assert "  t1 ==>|CASCADE| t2" in lines
-    assert "  t3 -.->|declared| t1" in lines
+    assert "  t3 -.->|logical| t1" in lines
     for line in lines[1:5]:
         assert re.fullmatch(r'  t\d\["(\w|[._ ]|#\d+;)+"\]', line)
 

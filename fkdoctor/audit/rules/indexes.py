@@ -10,7 +10,7 @@ from fkdoctor.audit.cascade import Cascades, Chain
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.inspect.coverage import Coverage, IndexFit, Support, index_fit, key_coverage
-from fkdoctor.schema import ForeignKey, KeyPlan, Schema, TableName
+from fkdoctor.schema import SEQUENTIAL, ForeignKey, Schema, TableName
 
 
 def find_unindexed(schema: Schema) -> Iterator[Evidence]:
@@ -87,19 +87,19 @@ def _badly_covered(schema: Schema, support: Support) -> Iterator[tuple[ForeignKe
 
 
 def _ask_planner(schema: Schema, key: ForeignKey, coverage: Coverage) -> Coverage:
-    """The coverage as the planner sees it, where it was asked."""
+    """The coverage as the planner sees it, where it was asked and its answer decides.
+
+    It decides when it finds by all columns, or can use no index at all. Between several indexes it
+    takes any on a table that is small today, also one that only filters.
+    """
     plans = schema.plans_for(key)
-    if not plans:
+    number = len(key.referencing_columns)
+    decided = [plan.scan == SEQUENTIAL or plan.columns_found == number for plan in plans]
+    if not plans or not all(decided):
         return coverage
-    by_table = {plan.table: _support(key, plan) for plan in plans}
-    lacking = tuple(table for table, found in by_table.items() if found is not Support.FULLY)
-    return replace(coverage, support=min(by_table.values()), lacking=lacking)
-
-
-def _support(key: ForeignKey, plan: KeyPlan) -> Support:
-    if plan.columns_found >= len(key.referencing_columns):
-        return Support.FULLY
-    return Support.PARTLY if plan.columns_found else Support.NONE
+    lacking = tuple(plan.table for plan in plans if plan.scan == SEQUENTIAL)
+    support = Support.NONE if lacking else Support.FULLY
+    return replace(coverage, support=support, lacking=lacking)
 
 
 def _proof(schema: Schema, key: ForeignKey, lacking: tuple[TableName, ...]) -> str:

@@ -10,14 +10,14 @@ from fkdoctor.schema import Flaw, ForeignKey, LogicalReference, RowCount, Schema
 
 
 def find_dangling_rows(schema: Schema) -> Iterator[Evidence]:
-    """The references of which rows reference nothing, keys and declared ones alike."""
+    """The references of which rows reference nothing, keys and logical ones alike."""
     references: tuple[ForeignKey | LogicalReference, ...]
     references = (*schema.foreign_keys, *schema.references)
     for reference in references:
         found = schema.row_count(reference, Flaw.DANGLING)
         if found is None or not found.count:
             continue
-        declared = isinstance(reference, LogicalReference)
+        logical = isinstance(reference, LogicalReference)
         yield Evidence(
             subject=reference.label,
             detail=(
@@ -27,7 +27,7 @@ def find_dangling_rows(schema: Schema) -> Iterator[Evidence]:
                 f"{_shown(found)}"
             ),
             keys=() if isinstance(reference, LogicalReference) else (reference,),
-            tables=(reference.referencing, reference.referenced) if declared else (),
+            tables=(reference.referencing, reference.referenced) if logical else (),
         )
 
 

@@ -12,6 +12,7 @@ from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.proof import ask_planner
+from fkdoctor.schema import SEQUENTIAL
 
 PLAIN_UP = "create table up (id int primary key); insert into up values (0), (1), (11);"
 PARTITIONED_DOWN = (
@@ -116,8 +117,30 @@ def test_the_planners_word_counts_where_it_was_asked(lab: Any) -> None:
     overruled = replace(
         asked,
         plans=tuple(
-            replace(plan, columns_found=plan.table.schema == "bare") for plan in asked.plans
+            replace(plan, columns_found=1, scan="Index Scan using i")
+            if plan.table.schema == "bare"
+            else replace(plan, columns_found=0, scan=SEQUENTIAL)
+            for plan in asked.plans
         ),
     )
     (finding,) = (one for one in audit_schema(overruled) if one.rule.id == "FK001")
     assert finding.keys[0].referencing.schema == "indexed"
+
+
+def test_an_index_that_only_filters_on_an_empty_table_decides_nothing(lab: Any) -> None:
+    lab.prepare(
+        {
+            "two_ways": PLAIN_UP
+            + "create table down (z int not null, a int references up);"
+            + "create unique index on down (z, a); create index on down (a); analyze down"
+        }
+    )
+    with connect(open_engine(resolve_target(lab.url, Config()))) as connection:
+        schema = inspect_database(connection)
+        asked = ask_planner(connection, schema, schema.foreign_keys)
+    filtering = replace(
+        asked,
+        plans=tuple(replace(plan, columns_found=0, scan="Index Scan") for plan in asked.plans),
+    )
+    for seen in (asked, filtering):
+        assert "FK001" not in {finding.rule.id for finding in audit_schema(seen)}
