@@ -71,13 +71,13 @@ def rehearse(
     with connection.begin() as transaction:
         try:
             set_local(connection, lock_timeout=lock_timeout, statement_timeout=statement_timeout)
+            # PostgreSQL counts on from earlier transactions of the session, for a while.
+            before = _count_written(connection, schema)
             connection.execute(statement)
             at_commit = True
             connection.execute(sa.text("set constraints all immediate"))
-            for row in connection.execute(sa.text(load_query("impact/written_rows"))):
-                family = find_family(schema, TableName(row.schema, row.name))
-                deleted[family] += row.deleted
-                updated[family] += row.updated
+            after = _count_written(connection, schema)
+            deleted, updated = after[0] - before[0], after[1] - before[1]
         except DBAPIError as problem:
             if sqlstate(problem) in (LOCK_NOT_AVAILABLE, QUERY_CANCELED, READ_ONLY):
                 raise Refused(
@@ -98,15 +98,26 @@ def rehearse(
         error=said(error) if error else None,
         constraint=constraint,
         at_commit=at_commit and error is not None,
-        deleted=+deleted,
-        updated=+updated,
+        deleted=deleted,
+        updated=updated,
         seconds=time.monotonic() - began,
         differences=tuple(
-            _compare_end(impact, constraint, at_commit)
-            if error
-            else _compare_rows(impact, +deleted)
+            _compare_end(impact, constraint, at_commit) if error else _compare_rows(impact, deleted)
         ),
     )
+
+
+def _count_written(
+    connection: Connection, schema: Schema
+) -> tuple[Counter[TableName], Counter[TableName]]:
+    """How many rows of each table were deleted and updated so far."""
+    deleted: Counter[TableName] = Counter()
+    updated: Counter[TableName] = Counter()
+    for row in connection.execute(sa.text(load_query("impact/written_rows"))):
+        family = find_family(schema, TableName(row.schema, row.name))
+        deleted[family] += row.deleted
+        updated[family] += row.updated
+    return deleted, updated
 
 
 def _compare_end(impact: Impact, constraint: str | None, at_commit: bool) -> Iterator[str]:

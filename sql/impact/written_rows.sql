@@ -1,5 +1,6 @@
 -- How many rows did this transaction delete and update, table by table?
--- A row per table that it wrote to: schema, name, deleted, updated.
+-- A row per table that it wrote to: schema, name, deleted, updated. What earlier transactions of the
+-- session did is in it until PostgreSQL has told the others: compare with before.
 select
     cast(s.schemaname as text) as schema,
     cast(s.relname as text) as name,

@@ -196,6 +196,12 @@ def test_a_rehearsal_that_agrees_leaves_nothing_behind(run: Run, execute: Execut
     assert execute("select count(*) from mlops.letter") == [(20,)]
 
 
+def test_rehearsals_are_counted_each_for_itself(run: Run) -> None:
+    ended = run("impact", "delete from mlops.letter where id = 1; " * 3, "--rehearse")
+    assert ended.out.count("Rehearsed: 26 rows deleted") == 3
+    assert ended.code == 0
+
+
 def test_a_rehearsal_shows_what_a_trigger_did(run: Run, execute: Execute) -> None:
     execute("""
         create function keep() returns trigger language plpgsql as 'begin return null; end';
