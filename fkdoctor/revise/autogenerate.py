@@ -21,12 +21,8 @@ from sqlalchemy.dialects import postgresql
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.revise.duplicates import find_twins
 from fkdoctor.revise.index_operations import BuildIndex
-from fkdoctor.revise.key_operations import (
-    AdoptReference,
-    ChangeOnDelete,
-    DropDuplicateKey,
-    ValidateForeignKey,
-)
+from fkdoctor.revise.key_operations import ChangeOnDelete, ValidateForeignKey
+from fkdoctor.revise.reference_operations import AdoptReference, DropDuplicateKey
 from fkdoctor.schema import ForeignKey, Schema, TableName
 
 

@@ -103,11 +103,13 @@ PARTITIONED = """
 
 
 def _there_with_partitions(op: Operations) -> None:
+    op.add_reference_index("recommendation", ["letter_id"], schema="public")
     op.change_on_delete("recommendation", "k", "CASCADE", schema="public")
 
 
 def _back_with_partitions(op: Operations) -> None:
     op.restore_on_delete("recommendation", "k", "CASCADE", schema="public")
+    op.drop_reference_index("recommendation", ["letter_id"], schema="public")
 
 
 def _there_by_a_flip(op: Operations) -> None:
