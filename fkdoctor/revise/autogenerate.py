@@ -21,12 +21,8 @@ from sqlalchemy.dialects import postgresql
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.revise.duplicates import find_twins
 from fkdoctor.revise.index_operations import BuildIndex
-from fkdoctor.revise.key_operations import (
-    AdoptReference,
-    ChangeOnDelete,
-    DropDuplicateKey,
-    ValidateForeignKey,
-)
+from fkdoctor.revise.key_operations import ChangeOnDelete, ValidateForeignKey
+from fkdoctor.revise.reference_operations import AdoptReference, DropDuplicateKey
 from fkdoctor.schema import ForeignKey, Schema, TableName
 
 
@@ -64,15 +60,10 @@ def _rewrite_script(
     plain, safe = _split(search, script.upgrade_ops.ops)
     metadata = context.opts.get("target_metadata")
     safe += _unseen(search, metadata, safe, script.upgrade_ops.ops)
-    if not safe:
-        yield script
-        return
-    if not plain:
-        _fill(script, safe)
-        yield script
-        return
-    _fill(script, plain)
+    _fill(script, plain or safe)
     yield script
+    if not plain or not safe:
+        return
     following = ops.MigrationScript(
         rev_id=rev_id(),
         message=f"{script.message or 'keys and indexes'}, beside the writers",
@@ -159,7 +150,8 @@ def _split_table(
         after = next((each for each in rest if _is_same_key(before, each)), None)
         if after is not None and drop.constraint_name:
             assert isinstance(after, ops.CreateForeignKeyOp)
-            safe.append(_as_change(search, drop, before, after))
+            change = _as_change(search, drop, before, after)
+            safe += [change] if change is not None else []
             rest.remove(drop)
             rest.remove(after)
         elif (duplicate := _as_duplicate(search, drop)) is not None:
@@ -187,17 +179,20 @@ def _as_change(
     drop: ops.DropConstraintOp,
     before: ops.CreateForeignKeyOp,
     after: ops.CreateForeignKeyOp,
-) -> ChangeOnDelete:
+) -> ChangeOnDelete | None:
+    """The change of the rule; None where the key has it, which older SQLAlchemy may misread."""
     table = search.table(drop.schema, drop.table_name)
     name = str(drop.constraint_name)
     key = search.key(table, name)
-    old, new = _read_rule(before), _read_rule(after)
+    old, new = _read_rule(before) if key is None else _rule_of(key), _read_rule(after)
     changed = {part: new[part] for part in new if new[part] != old[part]}
     if "set_columns" in changed:
         changed = {"on_delete": new["on_delete"], **changed}
         changed["set_columns"] = changed["set_columns"] or ()
-    if changed.get("match", "") is None:
-        changed["match"] = "SIMPLE"
+    if changed.get("match", "") is None:  # the model does not say
+        del changed["match"]
+    if not changed:
+        return None
     return ChangeOnDelete(
         table=table.name,
         constraint=name,
@@ -206,6 +201,18 @@ def _as_change(
         comment=key.comment if key else None,
         **changed,
     )
+
+
+def _rule_of(key: ForeignKey) -> dict[str, Any]:
+    """The rule of a key as it is, in our operations' words."""
+    return {
+        "on_delete": key.on_delete.sql,
+        "set_columns": key.set_columns or None,
+        "on_update": key.on_update.sql,
+        "deferrable": key.deferrable,
+        "initially": "DEFERRED" if key.initially_deferred else "IMMEDIATE",
+        "match": key.match.name,
+    }
 
 
 _COLUMNS = re.compile(r"\s*\((.*)\)\Z", re.DOTALL)

@@ -151,6 +151,11 @@ def use_index(table: TableName, name: str) -> str:
     return f"alter table only {table} add constraint {quote(name)} unique using index {quote(name)}"
 
 
+def create_whole_index(name: str, table: TableName, columns: Sequence[str]) -> str:
+    """Makes an index of those that all partitions have: share on all of them, for a moment."""
+    return f"create index {quote(name)} on {table} ({quote_all(tuple(columns))})"
+
+
 def rename_index(index: TableName, new_name: str) -> str:
     """Renames an index: share update exclusive on it, since 12."""
     return f"alter index {index} rename to {quote(new_name)}"

@@ -17,13 +17,10 @@ from fkdoctor.config import PolicyConfig
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.coverage import Support, compared_by_cast, key_coverage
 from fkdoctor.revise.definition import parse_definition
-from fkdoctor.revise.key_operations import (
-    ChangeOnDelete,
-    DropDuplicateKey,
-    ValidateForeignKey,
-)
+from fkdoctor.revise.key_operations import ChangeOnDelete, ValidateForeignKey
 from fkdoctor.revise.mark import KeyText, remember
 from fkdoctor.revise.operations import AddReferenceIndex
+from fkdoctor.revise.reference_operations import DropDuplicateKey
 from fkdoctor.schema import (
     ForeignKey,
     Schema,

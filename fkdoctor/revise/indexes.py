@@ -73,9 +73,7 @@ def add_reference_index(
 ) -> bool:
     """Whether an index had to be built for the foreign keys on these columns."""
     schema = executor.read_schema()
-    keys = _find_keys(schema, table, columns)
-    for key in keys:
-        _refuse_useless(schema, key)
+    keys = find_keys(schema, table, columns)
 
     def serves(index: Index) -> bool:
         return all(index_fit(schema, key, table, index).support is Support.FULLY for key in keys)
@@ -105,9 +103,11 @@ def drop_reference_index(executor: Executor, table: TableName, name: str) -> boo
     return True
 
 
-def _find_keys(
-    schema: Schema, table: TableName, columns: tuple[str, ...]
-) -> tuple[ForeignKey, ...]:
+def find_keys(schema: Schema, table: TableName, columns: tuple[str, ...]) -> tuple[ForeignKey, ...]:
+    """The foreign keys on these columns.
+
+    Raises UnknownName where there is none, Refused where no index could serve them.
+    """
     keys = tuple(
         key
         for key in schema.keys_from(schema.table(table).name)
@@ -120,6 +120,8 @@ def _find_keys(
             why=f"Its foreign keys: {known}." if known else "It has no foreign key at all.",
             next="Name the columns of one of its foreign keys, all of them.",
         )
+    for key in keys:
+        _refuse_useless(schema, key)
     return keys
 
 

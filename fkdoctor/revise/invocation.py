@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from alembic.operations import Operations
 
@@ -86,3 +86,17 @@ def write(operations: Operations, lines: Iterable[str]) -> None:
     impl = operations.get_context().impl
     for line in lines:
         impl.static_output(line if line.startswith("--") else f"{line};")
+
+
+def as_tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names as a value that does not change."""
+    return None if names is None else tuple(names)
+
+
+def unknown_word(word: str, what: str, known: Sequence[str]) -> ConfigError:
+    """The error that says which words there are."""
+    return ConfigError(
+        f"{word!r} is no {what}.",
+        why=f"There are {', '.join(known)}.",
+        next="Correct it in the revision.",
+    )

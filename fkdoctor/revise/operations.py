@@ -25,7 +25,8 @@ from fkdoctor.revise.invocation import (
     write,
     write_block,
 )
-from fkdoctor.schema import TableName
+from fkdoctor.revise.partition_indexes import drop_partition_indexes, index_partitions
+from fkdoctor.schema import TableKind, TableName
 
 
 @Operations.register_operation("create_where_absent")
@@ -91,7 +92,9 @@ class AddReferenceIndex(MigrateOperation):
         An invalid one that would serve is built anew.
 
         Locks: SHARE UPDATE EXCLUSIVE on the table, which stops other DDL and VACUUM, no reader and
-        no writer. Waits for transactions that are open when it begins, at most five minutes.
+        no writer. Waits for transactions that are open when it begins, at most five minutes. Of a
+        partitioned table each leaf gets one; in the end SHARE on all of it, which stops writers,
+        for milliseconds.
         """
         operations.invoke(cls(table=table, columns=tuple(columns), schema=schema, name=name))
 
@@ -249,6 +252,10 @@ def _add_reference_index(operations: Operations, operation: AddReferenceIndex) -
 
     def work(executor: Executor) -> bool:
         table = find_table(executor, operation.table, operation.schema)
+        schema = executor.read_schema()
+        if schema.has_table(table) and schema.table(table).kind is TableKind.PARTITIONED:
+            act = drop_partition_indexes if operation.undo else index_partitions
+            return act(executor, table, columns, name)
         if operation.undo:
             return indexes.drop_reference_index(executor, table, name)
         return indexes.add_reference_index(executor, table, columns, name)

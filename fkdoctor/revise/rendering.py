@@ -11,13 +11,9 @@ from alembic.operations import MigrateOperation
 from sqlalchemy import TextClause
 
 from fkdoctor.revise.index_operations import BuildIndex
-from fkdoctor.revise.key_operations import (
-    AdoptReference,
-    ChangeOnDelete,
-    DropDuplicateKey,
-    ValidateForeignKey,
-)
+from fkdoctor.revise.key_operations import ChangeOnDelete, ValidateForeignKey
 from fkdoctor.revise.operations import AddReferenceIndex, AddSoftDelete
+from fkdoctor.revise.reference_operations import AdoptReference, DropDuplicateKey
 
 # The operation's name there and back, and the fields that are given without their names.
 _FORMS: dict[type[MigrateOperation], tuple[str, str, tuple[str, ...]]] = {

@@ -30,7 +30,8 @@ TABLES = """
     insert into recommendation select n, n from generate_series(1, 5) as n;
 """
 STATE = """
-    select 'key', conname::text, pg_get_constraintdef(oid), obj_description(oid, 'pg_constraint')
+    select 'key', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid),
+        obj_description(oid, 'pg_constraint')
     from pg_constraint where connamespace = 'public'::regnamespace
     union all
     select 'index', c.relname::text, pg_get_indexdef(c.oid) || i.indisvalid,
@@ -43,7 +44,7 @@ STATE = """
     from pg_class as c join pg_attribute as a on a.attrelid = c.oid
     where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and a.attnum > 0
         and not a.attisdropped
-    order by 1, 2
+    order by 1, 2, 3
 """
 
 
@@ -103,11 +104,13 @@ PARTITIONED = """
 
 
 def _there_with_partitions(op: Operations) -> None:
+    op.add_reference_index("recommendation", ["letter_id"], schema="public")
     op.change_on_delete("recommendation", "k", "CASCADE", schema="public")
 
 
 def _back_with_partitions(op: Operations) -> None:
     op.restore_on_delete("recommendation", "k", "CASCADE", schema="public")
+    op.drop_reference_index("recommendation", ["letter_id"], schema="public")
 
 
 def _there_by_a_flip(op: Operations) -> None:

@@ -95,8 +95,11 @@ def _after_each_statement(engine: Engine, look: Callable[[int, str], None]) -> I
     """Calls `look` with the backend and the statement, after each that the engine runs."""
 
     def after(connection: Any, cursor: object, statement: str, *_: object) -> None:
-        look(connection.connection.dbapi_connection.info.backend_pid, statement)
+        # The watcher's statements are told too, in its own thread.
+        if threading.current_thread() is here:
+            look(connection.connection.dbapi_connection.info.backend_pid, statement)
 
+    here = threading.current_thread()
     event.listen(engine, "after_cursor_execute", after)
     yield
     event.remove(engine, "after_cursor_execute", after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -186,8 +187,11 @@ def test_at_no_moment_can_a_dangling_row_be_written(
         writer.autocommit = True
         cursor.execute("set lock_timeout = '10ms'")
 
+        here = threading.current_thread()
+
         def attempt(*_: object) -> None:
-            for row in ("(0, -1)", "(95, -1)"):
+            # The watcher's statements are told too, in its own thread.
+            for row in ("(0, -1)", "(95, -1)") if threading.current_thread() is here else ():
                 try:
                     cursor.execute(f"insert into log values {row}")
                     outcomes.add("written")
@@ -200,6 +204,7 @@ def test_at_no_moment_can_a_dangling_row_be_written(
         event.listen(engine, "after_cursor_execute", attempt)
         operate(_change)
         operate(_restore)
+    assert execute("select count(*) from log where letter_id < 0") == [(0,)]
     assert outcomes == {"ForeignKeyViolation", "LockNotAvailable"}
 
 
@@ -343,3 +348,69 @@ def test_each_leaf_is_locked_by_itself_and_all_of_them_only_for_the_swap(
     swap = {(table, mode) for table, mode in strongest[6] if mode == ACCESS}
     assert swap == {(table, ACCESS) for table in everything}
     assert len(strongest) == 7
+
+
+def _index(op: Operations) -> None:
+    op.add_reference_index("log", ["letter_id"], schema="public")
+
+
+def _drop_index(op: Operations) -> None:
+    op.drop_reference_index("log", ["letter_id"], schema="public")
+
+
+INDEXES = """
+    select i.indrelid::regclass::text, c.relname::text, i.indisvalid
+    from pg_index as i join pg_class as c on c.oid = i.indexrelid
+    where c.relnamespace = 'public'::regnamespace order by 1, 2
+"""
+
+
+def test_an_index_is_built_leaf_by_leaf_and_then_made_one(
+    execute: Execute, operate: Operate, dump: Callable[[], str], engine: Engine
+) -> None:
+    execute(CASES["from a partitioned table"] + ROWS + _key(""))
+    before = dump()
+    built: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if "create index" in statement:
+            built.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    operate(_index)
+    assert [line for line in execute(INDEXES) if "letter_id" in str(line[1])] == [
+        ('"Log 2b"', "Log 2b_letter_id_idx", True),
+        ("log", "log_letter_id_idx", True),
+        ("log_1", "log_1_letter_id_idx", True),
+        ("log_2", "log_2_letter_id_idx", True),
+        ("log_2a", "log_2a_letter_id_idx", True),
+    ]
+    assert sum("concurrently" in line for line in built) == 3
+    assert len(built) == 4
+    once = dump()
+    operate(_index)
+    assert dump() == once
+    execute("create table log_3 partition of log for values from (100) to (200)")
+    assert ("log_3", "log_3_letter_id_idx", True) in execute(INDEXES)
+    execute("drop table log_3")
+    operate(_drop_index)
+    assert dump() == before
+
+
+def test_a_leafs_own_index_is_left_and_the_others_get_one(
+    execute: Execute, operate: Operate, dump: Callable[[], str]
+) -> None:
+    execute(CASES["from a partitioned table"] + ROWS + _key(""))
+    execute("create index theirs on log_1 (letter_id)")
+    before = dump()
+    operate(_index)
+    assert {str(line[1]) for line in execute(INDEXES) if "og" in str(line[0])[:4]} == {
+        "theirs",
+        "log_2a_letter_id_idx",
+        "Log 2b_letter_id_idx",
+    }
+    once = dump()
+    operate(_index)
+    assert dump() == once
+    operate(_drop_index)
+    assert dump() == before
