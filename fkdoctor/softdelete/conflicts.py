@@ -17,7 +17,6 @@ from fkdoctor.statement import restoration as sql
 from fkdoctor.statement.parts import Query
 from fkdoctor.statement.softdelete import GoneTable
 
-
 _OTHER = "\0"  # which no name can hold
 
 
