@@ -125,12 +125,12 @@ class AddSoftDelete(MigrateOperation):
     """Rows that are marked as deleted and stay where they are."""
 
     table: str
-    schema: str | None
-    column: str
-    deletion_column: str
-    unique_keys: tuple[str, ...] | None
-    view: str | None
-    guard: bool
+    schema: str | None = None
+    column: str = "deleted_at"
+    deletion_column: str = "deletion_id"
+    unique_keys: tuple[str, ...] | None = None
+    view: str | None = None
+    guard: bool = False
     undo: bool = False
 
     @classmethod

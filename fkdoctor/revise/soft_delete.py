@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from fkdoctor.errors import Refused
 from fkdoctor.identifier import quote
-from fkdoctor.revise import guard, indexes, live_view, uniqueness
+from fkdoctor.revise import guard, live_view, uniqueness
 from fkdoctor.revise.ddl import (
     block,
     comment_as_created,
+    create_index,
     drop_index,
     is_marked,
     last_line,
@@ -116,9 +117,25 @@ select pg_catalog.format_type(a.atttypid, null), a.attnotnull or a.attgenerated 
 
 
 def compose_index(wish: SoftDelete) -> tuple[str, ...]:
-    """The statements that build and mark the index, for a database where none serves."""
+    """The statements of a script that build and mark the index, unless its name is taken.
+
+    Another revision may have built it. That it serves is not looked at.
+    """
     index = _wish_index(wish.table, wish.column)
-    return indexes.compose_index(wish.table, index.columns, index.predicate, index.name)
+    create = create_index(index.name, wish.table, index.columns, index.predicate)
+    name = literal(str(index.qualified))
+    before = f"cast(pg_catalog.to_regclass({name}) is null as pg_catalog.text)"
+    return (
+        # Outside of a transaction only the session can remember.
+        block(f"perform pg_catalog.set_config('fkdoctor.absent', {before}, false);"),
+        create.replace("concurrently ", "concurrently if not exists ", 1),
+        block(
+            f"""
+    if pg_catalog.current_setting('fkdoctor.absent') = 'true' then
+        {comment_as_created("index", str(index.qualified))};
+    end if;"""
+        ),
+    )
 
 
 def _is_deleted(column: str) -> str:

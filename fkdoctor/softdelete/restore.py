@@ -7,7 +7,7 @@ stays deleted, and where rows have been purged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,17 +17,16 @@ from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import said, sqlstate
 from fkdoctor.errors import ConfigError, Refused, UndoConflict
-from fkdoctor.identifier import quote, quote_all
-from fkdoctor.inspect.graph import partition_family
+from fkdoctor.identifier import quote
 from fkdoctor.ledger.install import require_ledger
-from fkdoctor.schema import ForeignKey, Schema, Table, TableName
+from fkdoctor.schema import Schema, TableName
+from fkdoctor.softdelete.conflicts import Step, find_conflicts, key_of
 from fkdoctor.softdelete.outcome import Change, Restoration, conflicting
-from fkdoctor.softdelete.shape import lack, trigger_caveats, whole
+from fkdoctor.softdelete.shape import lack, trigger_caveats
 from fkdoctor.softdelete.transaction import change, execute_query, look
-from fkdoctor.softdelete.walk import Walk, describe
+from fkdoctor.softdelete.walk import Walk
 from fkdoctor.statement import restoration as undo
 from fkdoctor.statement import softdelete as sql
-from fkdoctor.statement.parts import Query
 from fkdoctor.statement.softdelete import MARKS, Marks
 
 _CONSTRAINT_VIOLATED = "23"
@@ -74,20 +73,10 @@ def restore_deletion(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Step:
-    number: int
-    table: Table
-    key_columns: tuple[str, ...]
-    columns: tuple[str, ...]
-    constraint: str | None
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Found:
     walk: Walk
     outcome: Restoration
-    steps: Sequence[_Step]
+    steps: Sequence[Step]
     binds: dict[str, Any]
 
 
@@ -129,7 +118,7 @@ def _collect(
         restored=walk.taken(),
         changes=tuple(_describe_change(schema, step) for step in steps if step.constraint),
         missing=sum(step.rows for step in steps if not step.constraint) - sum(walk.rows.values()),
-        conflicts=tuple(_find_conflicts(walk, steps, binds)),
+        conflicts=tuple(find_conflicts(walk, steps, binds)),
         caveats=tuple(trigger_caveats({s.table.name: s.table for s in steps}.values(), "UPDATE")),
     )
     return _Found(walk=walk, outcome=outcome, steps=steps, binds=binds)
@@ -167,7 +156,7 @@ def _refuse_purged(id: str, rows: Sequence[Row[Any]]) -> None:
         )
 
 
-def _read_step(schema: Schema, marks: Marks, row: Row[Any]) -> _Step:
+def _read_step(schema: Schema, marks: Marks, row: Row[Any]) -> Step:
     name = TableName(row.table_schema, row.table_name)
     wanted = tuple(dict.fromkeys((*row.key_columns, *row.columns)))
     gone: list[str] = []
@@ -185,7 +174,7 @@ def _read_step(schema: Schema, marks: Marks, row: Row[Any]) -> _Step:
             why=f"Since the deletion: {', '.join(gone)}.",
             next="Put it back as it was, then restore the deletion.",
         )
-    return _Step(
+    return Step(
         number=row.step,
         table=table,
         key_columns=tuple(row.key_columns),
@@ -195,111 +184,21 @@ def _read_step(schema: Schema, marks: Marks, row: Row[Any]) -> _Step:
     )
 
 
-def _fill(walk: Walk, step: _Step, binds: dict[str, Any]) -> None:
+def _fill(walk: Walk, step: Step, binds: dict[str, Any]) -> None:
     gone, row = walk.open(step.table), sql.row_of(step.table)
     condition = sql.bears(step.table, row, walk.marks)
     query = sql.fill_roots(gone, row, condition, lock=walk.lock)
     walk.note(gone, walk.connection.execute(query, binds).rowcount)
 
 
-def _describe_change(schema: Schema, step: _Step) -> Change:
-    key = _key_of(schema, step)
+def _describe_change(schema: Schema, step: Step) -> Change:
+    key = key_of(schema, step)
     return Change(
         key=f"{step.table.name}.{quote(step.constraint or '')}",
         table=step.table.name,
         columns=step.columns,
         action=key.on_delete if key else None,
         rows=step.rows,
-    )
-
-
-def _key_of(schema: Schema, step: _Step) -> ForeignKey | None:
-    """The key that a step set, if it is still there."""
-    for key in schema.keys_from(step.table.name):
-        if key.name == step.constraint:
-            return key
-    return None
-
-
-def _find_conflicts(walk: Walk, steps: Sequence[_Step], binds: dict[str, Any]) -> Iterator[str]:
-    schema, marks = walk.schema, walk.marks
-
-    def ask(
-        query: Query, tell: Callable[[Row[Any]], str], step: int | None = None
-    ) -> Iterator[str]:
-        rows = walk.connection.execute(query, binds | {"step": step}).all()
-        for row in rows:
-            yield tell(row)
-        if rows and rows[0].number > len(rows):
-            yield f"and {rows[0].number - len(rows):,} more like the last one"
-
-    for taken in walk.taken():
-        gone = walk.gone[taken.table]
-        table = gone.table
-        for index in table.indexes:
-            if (
-                index.unique
-                and index.columns
-                and index.predicate == f"({quote(marks.time)} IS NULL)"
-            ):
-                names = quote_all(index.columns)
-                yield from ask(
-                    undo.find_rivals(gone, index, marks),
-                    lambda row, n=names, t=table: (  # type: ignore[misc]
-                        f"{describe(t.name, [row.key], 1)}: the live row ({', '.join(row.other)}) "
-                        f"has its {n} now"
-                    ),
-                )
-        for key in _keys_of_rows(schema, table):
-            referenced = whole(schema, key.referenced)
-            if referenced.has_column(marks.time):
-                query = undo.find_deleted_referenced(
-                    gone, key, schema.table(key.referenced), walk.gone.get(referenced.name), marks
-                )
-                yield from ask(query, lambda row, t=table, k=key: _tell_deleted(t.name, k, row))  # type: ignore[misc]
-    for step in steps:
-        if step.constraint is None:
-            continue
-        query = undo.find_changed_since(step.table, step.key_columns, step.columns)
-        yield from ask(
-            query,
-            lambda row, s=step: (  # type: ignore[misc]
-                f"{describe(s.table.name, [row.key], 1)}: it is gone, or its "
-                f"{quote_all(s.columns)} was changed since"
-            ),
-            step.number,
-        )
-        found = _key_of(schema, step)
-        if found is not None:
-            referenced = whole(schema, found.referenced)
-            if referenced.has_column(marks.time):
-                query = undo.find_deleted_remembered(
-                    step.table,
-                    found,
-                    schema.table(found.referenced),
-                    walk.gone.get(referenced.name),
-                    marks,
-                )
-                yield from ask(
-                    query,
-                    lambda row, s=step, k=found: _tell_deleted(s.table.name, k, row),  # type: ignore[misc]
-                    step.number,
-                )
-
-
-def _keys_of_rows(schema: Schema, table: Table) -> Iterator[ForeignKey]:
-    """The enforced foreign keys that rows of the table have, also as rows of its partitions."""
-    for member in partition_family(schema, table.name):
-        for key in schema.keys_from(member):
-            if key.enforced and not key.period:
-                yield key
-
-
-def _tell_deleted(table: TableName, key: ForeignKey, row: Row[Any]) -> str:
-    by = f"deletion {row.deletion} took" if row.deletion else "is soft-deleted without a deletion"
-    return (
-        f"{describe(table, [row.key], 1)}: {quote(key.name)} leads to "
-        f"{key.referenced} ({', '.join(row.other)}), which {by}"
     )
 
 

@@ -21,12 +21,16 @@ union all
 select
     'job_recommendations',
     pg_catalog.count(*),
-    pg_catalog.sum(pg_catalog.hashtextextended(cast(t as text), 0))
+    pg_catalog.sum(pg_catalog.hashtextextended(cast(row(
+        t.id, t.resume_id, t.job_id, t.score, t.model, t.created_at, t.updated_at
+    ) as text), 0))
 from mlops.job_recommendations as t
 union all
 select
     'user_interactions',
     pg_catalog.count(*),
-    pg_catalog.sum(pg_catalog.hashtextextended(cast(t as text), 0))
+    pg_catalog.sum(pg_catalog.hashtextextended(cast(row(
+        t.id, t.user_id, t.resume_id, t.job_id, t.kind, t.occurred_at
+    ) as text), 0))
 from mlops.user_interactions as t
 order by name;
