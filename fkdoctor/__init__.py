@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from fkdoctor.dedupe.apply import apply_dedupe as apply_dedupe
     from fkdoctor.dedupe.planner import Criteria as Criteria
     from fkdoctor.dedupe.planner import plan_dedupe as plan_dedupe
+    from fkdoctor.dedupe.policy import read_fields as read_fields
+    from fkdoctor.dedupe.policy import read_rules as read_rules
+    from fkdoctor.dedupe.redirect import resolve_key as resolve_key
     from fkdoctor.dedupe.undo import undo_dedupe as undo_dedupe
     from fkdoctor.inspect.catalog import inspect_database as inspect_database
     from fkdoctor.ledger.install import install_ledger as install_ledger
@@ -42,6 +45,9 @@ _HOME = {
     "load_config": "fkdoctor.config",
     "open_engine": "fkdoctor.database",
     "plan_dedupe": "fkdoctor.dedupe.planner",
+    "read_fields": "fkdoctor.dedupe.policy",
+    "read_rules": "fkdoctor.dedupe.policy",
+    "resolve_key": "fkdoctor.dedupe.redirect",
     "resolve_target": "fkdoctor.database",
     "undo_dedupe": "fkdoctor.dedupe.undo",
 }
