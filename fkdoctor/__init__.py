@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from fkdoctor.dedupe.apply import apply_dedupe as apply_dedupe
     from fkdoctor.dedupe.planner import Criteria as Criteria
     from fkdoctor.dedupe.planner import plan_dedupe as plan_dedupe
+    from fkdoctor.dedupe.policy import read_fields as read_fields
+    from fkdoctor.dedupe.policy import read_rules as read_rules
+    from fkdoctor.dedupe.redirect import resolve_key as resolve_key
     from fkdoctor.dedupe.undo import undo_dedupe as undo_dedupe
     from fkdoctor.inspect.catalog import inspect_database as inspect_database
     from fkdoctor.ledger.install import install_ledger as install_ledger
@@ -54,6 +57,9 @@ _HOME = {
     "preview_restore": "fkdoctor.softdelete.restore",
     "preview_soft_delete": "fkdoctor.softdelete.delete",
     "purge_deleted": "fkdoctor.softdelete.purge",
+    "read_fields": "fkdoctor.dedupe.policy",
+    "read_rules": "fkdoctor.dedupe.policy",
+    "resolve_key": "fkdoctor.dedupe.redirect",
     "resolve_target": "fkdoctor.database",
     "restore_deletion": "fkdoctor.softdelete.restore",
     "soft_delete": "fkdoctor.softdelete.delete",

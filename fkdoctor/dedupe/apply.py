@@ -16,8 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
+from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import set_local
+from fkdoctor.database import set_local, sqlstate
 from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
 from fkdoctor.dedupe.derive import Derivation, Facts, derive_collisions, read_facts
 from fkdoctor.dedupe.logical import follow_references
@@ -50,6 +51,7 @@ from fkdoctor.statement.fields import (
 from fkdoctor.statement.journal import stored_columns
 
 BATCH_SIZE = 1_000
+_COLLISIONS = ("23505", "23P01")  # unique_violation, exclusion_violation
 
 _PLAN_AGAIN = "Make a new plan: fkdoctor dedupe TABLE --match …"
 
@@ -103,12 +105,7 @@ def apply_dedupe(
     clusters = read_clusters(path)
     while batch := list(islice(clusters, batch_size)):
         try:
-            outcome = run_batch(
-                connection,
-                run.id,
-                lambda row: _merge_batch(connection, run, row, batch),
-                lock_timeout=lock_timeout,
-            )
+            outcome = _run_batch(connection, run, batch, lock_timeout)
         except Refused as refusal:
             if not progress.deleted:
                 raise
@@ -132,6 +129,30 @@ def apply_dedupe(
         lambda: execute_query(connection, "ledger/set_status", run_id=run.id, status="applied"),
     )
     return progress
+
+
+def _run_batch(
+    connection: Connection, run: _Run, batch: Sequence[Cluster], lock_timeout: int
+) -> _Outcome:
+    """The outcome of a batch, which is tried again when a row came to collide on the way.
+
+    Rows that do not move are not locked. The next try sees what became of them, and leaves the
+    cluster alone.
+    """
+    for tries_left in (2, 1, 0):
+        try:
+            return run_batch(
+                connection,
+                run.id,
+                lambda row: _merge_batch(connection, run, row, batch),
+                lock_timeout=lock_timeout,
+            )
+        except Blocked as refusal:
+            cause = refusal.__cause__
+            collided = isinstance(cause, DBAPIError) and sqlstate(cause) in _COLLISIONS
+            if not (collided and tries_left):
+                raise
+    raise AssertionError("the last try returns or raises")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from fkdoctor.resources import load_query
 from fkdoctor.schema import Schema, Table, TableName
 from fkdoctor.statement import contest as contests
 from fkdoctor.statement import image as images
+from fkdoctor.statement import verdict
 from fkdoctor.statement.contest import ContestTable, Exclusive
 from fkdoctor.statement.image import ImageTable
 from fkdoctor.statement.members import (
@@ -246,21 +247,21 @@ def _hold_contests(
     order = [order_by(members, rule) for rule in order_of(image.table, rule.collisions)]
     # Without statistics the planner takes every row to meet every other.
     connection.execute(analyze_temporary(contest.name))
-    connection.execute(contests.rank_rows(contest, order, members.row))
+    connection.execute(verdict.rank_rows(contest, order, members.row))
     connection.execute(analyze_temporary(contest.name))
-    while connection.execute(contests.keep_best(contest)).rowcount:
+    while connection.execute(verdict.keep_best(contest)).rowcount:
         connection.execute(analyze_temporary(contest.name))
-        connection.execute(contests.drop_beaten(contest))
+        connection.execute(verdict.drop_beaten(contest))
     connection.execute(analyze_temporary(contest.name))
     if image.own:
         _refuse_blocked(connection, derivation, contest)
-    _tie(connection, derivation, contests.select_ties(contest))
-    lost, kept = contests.insert_losers(contest, members, exclusives)
+    _tie(connection, derivation, verdict.select_ties(contest))
+    lost, kept = verdict.insert_losers(contest, members, exclusives)
     losers = connection.execute(lost).rowcount
     connection.execute(analyze_members(members))
     connection.execute(kept)
     connection.execute(analyze_members(members))
-    for (key,) in connection.execute(contests.find_double_losers(members)):
+    for (key,) in connection.execute(verdict.find_double_losers(members)):
         derivation.refuse(
             str(image.table.name), f"row ({', '.join(key)}) stays for others and collides itself"
         )
@@ -268,7 +269,7 @@ def _hold_contests(
 
 
 def _refuse_blocked(connection: Connection, derivation: Derivation, contest: ContestTable) -> None:
-    for (key,) in connection.execute(contests.find_blocked_moves(contest)):
+    for (key,) in connection.execute(verdict.find_blocked_moves(contest)):
         derivation.refuse(
             str(contest.image.table.name),
             f"row ({', '.join(key)}) would stay and move to where another still is; let the other "

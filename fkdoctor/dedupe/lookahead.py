@@ -13,7 +13,7 @@ from fkdoctor.dedupe.policy import IDENTICAL, REFUSE
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.coverage import Support, key_coverage
 from fkdoctor.schema import ForeignKey, Table, TableName
-from fkdoctor.statement import image as images
+from fkdoctor.statement import comparison
 from fkdoctor.statement import lookahead as sql
 from fkdoctor.statement.members import (
     SHOWN,
@@ -68,8 +68,10 @@ def judge_collisions(connection: Connection, derivation: Derivation) -> tuple[Re
         image = derivation.images.get(name)
         if image is None:
             continue
-        connection.execute(images.judge_losers(image, members))
-        for because, differs, link, rows in connection.execute(images.count_collisions(members)):
+        connection.execute(comparison.judge_losers(image, members))
+        for because, differs, link, rows in connection.execute(
+            comparison.count_collisions(members)
+        ):
             found.append(
                 Resolution(
                     table=name,
@@ -99,14 +101,14 @@ def _find_unsettled(
     rule = derivation.rule(table.name)
     if rule.links == REFUSE:
         links: dict[str, list[str]] = {}
-        for because, key in connection.execute(images.select_links(members)):
+        for because, key in connection.execute(comparison.select_links(members)):
             links.setdefault(because, []).append(_name_row(key))
         for because, named in links.items():
             yield _obstacle(because, "rows would reference one survivor twice", named)
     if rule.collisions == REFUSE:
         differing: dict[str, list[str]] = {}
-        columns = images.compared_columns(table)
-        for row in connection.execute(images.select_differing(image, members)):
+        columns = comparison.compared_columns(table)
+        for row in connection.execute(comparison.select_differing(image, members)):
             told = _tell_difference(columns, row.lost_values, row.kept_values)
             pair = f"{_name_row(row.lost)} and {_name_row(row.kept)} differ in {told}"
             differing.setdefault(row.because, []).append(pair)

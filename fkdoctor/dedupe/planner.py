@@ -50,9 +50,9 @@ from fkdoctor.identifier import quote
 from fkdoctor.resources import load_query
 from fkdoctor.schema import ForeignKey, Schema, TableName
 from fkdoctor.statement import matches as sql
+from fkdoctor.statement.comparison import compared_columns, select_collisions
 from fkdoctor.statement.expression import normalise_url, parse_expression
 from fkdoctor.statement.fields import count_fields, create_fields
-from fkdoctor.statement.image import compared_columns, select_collisions
 from fkdoctor.statement.matches import Ordering
 from fkdoctor.statement.members import (
     MemberTable,

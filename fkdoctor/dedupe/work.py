@@ -12,8 +12,8 @@ from fkdoctor.dedupe.derive import Derivation
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, FieldRule, Member
 from fkdoctor.inspect.graph import delete_order
 from fkdoctor.schema import ForeignKey, Schema, TableName
+from fkdoctor.statement.comparison import select_collisions
 from fkdoctor.statement.fields import FieldTable
-from fkdoctor.statement.image import select_collisions
 from fkdoctor.statement.journal import moves_identity
 from fkdoctor.statement.members import MemberTable
 

@@ -9,7 +9,7 @@ it then `differs` from the row that stays, in more than their keys, is found out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -229,6 +229,22 @@ def is_going(members: MemberTable, rows: FromClause) -> ColumnElement[bool]:
     key = members.values("member", members.key_columns, going)
     here = equal([rows.c[column] for column in members.key_columns], key)
     return sa.select(sa.literal(1)).where(here, ~going.c.is_survivor).correlate(rows).exists()
+
+
+def is_member(
+    members: MemberTable, key: Mapping[str, ColumnElement[Any]], *, survives: bool
+) -> ColumnElement[bool]:
+    """Whether the row with this identity is a survivor, or else a duplicate."""
+    other = members.clause.alias("other")
+    mine = [key[name] for name in members.key_columns]
+    theirs = members.values("member", members.key_columns, other)
+    return (
+        sa.select(sa.literal(1))
+        .select_from(other)
+        .where(equal(mine, theirs), other.c.is_survivor.is_(survives))
+        .correlate_except(other)
+        .exists()
+    )
 
 
 def new_reference(

@@ -74,6 +74,10 @@ def test_every_key_is_read(write: Write) -> None:
         [dedupe.cover_letter_samples]
         match = ["url:url", "(lower(title))"]
         survivor = ["newest:updated_at"]
+        on_collision = ["a=newest"]
+        on_link = ["b=delete"]
+        on_loop = ["c=null"]
+        fields = ["title=longest"]
 
         [dedupe."mlops.Job Postings"]
         match = ["url"]
@@ -104,6 +108,10 @@ def test_every_key_is_read(write: Write) -> None:
                 table="cover_letter_samples",
                 match=("url:url", "(lower(title))"),
                 survivor=("newest:updated_at",),
+                on_collision=("a=newest",),
+                on_link=("b=delete",),
+                on_loop=("c=null",),
+                fields=("title=longest",),
             ),
             "mlops.Job Postings": DedupeConfig(table="mlops.Job Postings", match=("url",)),
         },

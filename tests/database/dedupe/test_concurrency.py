@@ -474,6 +474,71 @@ def test_undo_overwrites_nothing_that_changes_while_it_looks(
     assert (back.restored, back.kept) == (1, (1,))
 
 
+MARKS = (
+    SIMPLE
+    + """
+    create table mark (id int primary key, letter_id int references letter, tag text, note text,
+        unique (letter_id, tag));
+    create table remark (id int primary key, mark_id int references mark on delete cascade);
+    insert into mark values (1, 1, 'p'), (2, 2, 'p'), (3, 2, 'q'), (4, 3, 'p'), (5, 4, 'q');
+    insert into remark values (1, 1), (2, 2), (3, 3);
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        # A row that does not move comes to stand where another one moves to.
+        ("insert into mark values (9, 5, 'q'); update mark set tag = 'q' where id = 4", (2,)),
+        ("update mark set tag = 'q' where id = 4", (2,)),
+        ("update mark set note = 'new' where id = 4", ()),
+    ],
+)
+def test_a_row_that_comes_to_collide_on_the_way_leaves_its_cluster_alone(
+    db: Database, change: str, stale: tuple[int, ...]
+) -> None:
+    db.execute(MARKS)
+    path = db.plan()
+    late = Moment(REPOINT, lambda: db.execute(change))
+    done = db.apply(path, watch=late)
+    assert late.come
+    assert done.stale == stale
+    assert db.execute("select id from letter order by id")[0] == (1,)
+    db.undo(done.run_id)
+    assert len(db.execute("select * from letter")) == 5
+
+
+def test_a_reference_to_a_row_that_collides_waits_and_is_refused(
+    db: Database, other: Session, beside: ThreadPoolExecutor
+) -> None:
+    db.execute(MARKS)
+    path = db.plan()
+    waiting: list[Future[Any]] = []
+
+    def refer() -> None:
+        waiting.append(other.start("insert into remark values (9, 2)"))
+
+    done = db.apply(path, watch=Moment(DELETE, refer))
+    assert done.stale == ()
+    with pytest.raises(errors.ForeignKeyViolation):
+        waiting[0].result()
+    assert db.execute("select * from remark order by id") == [(1, 1), (2, 1), (3, 3)]
+
+
+@pytest.mark.parametrize("row", [1, 2])
+def test_a_change_to_a_row_that_collides_is_waited_for_and_seen(
+    db: Database, other: Session, beside: ThreadPoolExecutor, row: int
+) -> None:
+    db.execute(MARKS)
+    path = db.plan()
+    other.run(f"update mark set note = 'changed' where id = {row}")
+    merged = apply_until_blocked(db, beside, db.apply, path)
+    other.commit()
+    assert merged.result().stale == (1,)
+    assert db.execute(f"select note from mark where id = {row}") == [("changed",)]
+
+
 def test_undo_waits_for_whoever_changes_a_reference(
     db: Database, other: Session, beside: ThreadPoolExecutor
 ) -> None:
