@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fkdoctor.dedupe.policy import read_rules as read_rules
     from fkdoctor.dedupe.redirect import resolve_key as resolve_key
     from fkdoctor.dedupe.undo import undo_dedupe as undo_dedupe
+    from fkdoctor.impact.preview import preview_delete as preview_delete
     from fkdoctor.inspect.catalog import inspect_database as inspect_database
     from fkdoctor.ledger.install import install_ledger as install_ledger
     from fkdoctor.softdelete.delete import preview_soft_delete as preview_soft_delete
@@ -53,6 +54,7 @@ _HOME = {
     "load_config": "fkdoctor.config",
     "open_engine": "fkdoctor.database",
     "plan_dedupe": "fkdoctor.dedupe.planner",
+    "preview_delete": "fkdoctor.impact.preview",
     "preview_purge": "fkdoctor.softdelete.purge",
     "preview_restore": "fkdoctor.softdelete.restore",
     "preview_soft_delete": "fkdoctor.softdelete.delete",
