@@ -16,19 +16,31 @@ join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = used.posi
 join pg_catalog.pg_stats as s
     on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = a.attname
 cross join lateral (
-    -- The statistics are of the column's type, which only their text tells.
+    -- The statistics are of the column's type, which only their text tells. CASE: the planner may
+    -- come here before it knows the type.
     select max(bound) as value
     from (
-        select pg_catalog.unnest(cast(cast(s.histogram_bounds as text) as bigint[])) as bound
+        select case
+            when a.atttypid in (
+                cast('pg_catalog.int2' as pg_catalog.regtype),
+                cast('pg_catalog.int4' as pg_catalog.regtype),
+                cast('pg_catalog.int8' as pg_catalog.regtype)
+            ) then cast(s.histogram_bounds as text)
+        end as bounds,
+        case
+            when a.atttypid in (
+                cast('pg_catalog.int2' as pg_catalog.regtype),
+                cast('pg_catalog.int4' as pg_catalog.regtype),
+                cast('pg_catalog.int8' as pg_catalog.regtype)
+            ) then cast(s.most_common_vals as text)
+        end as common
+    ) as texts
+    cross join lateral (
+        select pg_catalog.unnest(cast(texts.bounds as bigint[])) as bound
         union all
-        select pg_catalog.unnest(cast(cast(s.most_common_vals as text) as bigint[]))
+        select pg_catalog.unnest(cast(texts.common as bigint[]))
     ) as bounds
 ) as highest
-where a.atttypid in (
-        cast('pg_catalog.int2' as pg_catalog.regtype),
-        cast('pg_catalog.int4' as pg_catalog.regtype),
-        cast('pg_catalog.int8' as pg_catalog.regtype)
-    )
-    and not s.inherited
+where not s.inherited
     and highest.value is not null
 order by table_oid, position;
