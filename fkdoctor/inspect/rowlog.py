@@ -83,7 +83,8 @@ class RowLog:
 def _definition(reference: Reference) -> str:
     if isinstance(reference, ForeignKey):
         return reference.definition
-    return f"{reference.arrow} WHERE {reference.condition}"
+    guess = " guessed" if reference.guessed else ""  # of which a sample was enough
+    return f"{reference.arrow} WHERE {reference.condition}{guess}"
 
 
 def _read(reference: str, entry: dict[str, object]) -> RowCount:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from fkdoctor.inspect.rows import (
     count_rows,
     with_rows_counted,
 )
-from fkdoctor.schema import Flaw, RowCount, Schema, Unread
+from fkdoctor.schema import Flaw, LogicalReference, RowCount, Schema, Unread
 
 ALL = Thoroughness(exact=True, statement_timeout=0)
 SAMPLE = Thoroughness(exact=False, statement_timeout=0)
@@ -358,6 +359,18 @@ def test_a_log_lets_a_later_look_skip_what_is_known(lab: Any, tmp_path: Path) ->
         " foreign key (a) references s.up on delete cascade"
     )
     assert again.find(counted(lab.url).foreign_keys[0]) is None
+
+    guessed = LogicalReference(
+        referencing=first.referencing,
+        referencing_column="a",
+        referenced=first.referenced,
+        referenced_column="id",
+        guessed=True,
+    )
+    log.add(guessed, [count])
+    again = RowLog(tmp_path / "rows.jsonl", schema)
+    assert again.find(guessed) is not None
+    assert again.find(replace(guessed, guessed=False)) is None
 
     (tmp_path / "other").write_text("cheese\n")
     with pytest.raises(ConfigError, match="is not a file of row counts"):
