@@ -32,7 +32,7 @@ from fkdoctor.softdelete.walk import Walk, require_same_keys
 from fkdoctor.statement import purge as sql
 from fkdoctor.statement.softdelete import MARKS, Marks
 
-BATCH_SIZE = 1_000
+BATCH_SIZE = 5_000
 
 Report = Callable[[int], None]
 

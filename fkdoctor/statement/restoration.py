@@ -30,6 +30,7 @@ from fkdoctor.statement.softdelete import (
     STEP,
     GoneTable,
     Marks,
+    is_deleted,
     is_live,
     only,
     only_update,
@@ -83,7 +84,7 @@ def find_deleted_referenced(
         .select_from(
             gone.clause.join(back, here).join(target, _points_at(key, referenced, target, pointers))
         )
-        .where(~is_live(referenced, target, marks), *_stays(by, target))
+        .where(is_deleted(target, marks), *_stays(by, target))
     )
     return only(only(query, back, gone.table), target, referenced)
 
@@ -104,7 +105,7 @@ def find_deleted_remembered(
                 target, _points_at(key, referenced, target, pointers)
             )
         )
-        .where(_OF_STEP, ~is_live(referenced, target, marks), *_stays(by, target))
+        .where(_OF_STEP, is_deleted(target, marks), *_stays(by, target))
     )
     return only(only(query, row, table), target, referenced)
 

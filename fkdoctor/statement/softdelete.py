@@ -158,6 +158,14 @@ def is_live(table: Table, row: FromClause, marks: Marks) -> ColumnElement[bool]:
     return row.c[marks.time].is_(None) if table.has_column(marks.time) else sa.true()
 
 
+def is_deleted(row: FromClause, marks: Marks) -> ColumnElement[bool]:
+    """Whether the row is soft-deleted, said so that the planner does not guess how many are.
+
+    Right after a large soft delete its statistics know of none, and it would loop over all.
+    """
+    return sa.case((row.c[marks.time].is_(None), sa.false()), else_=sa.true())
+
+
 def has_key(table: Table, row: FromClause, columns: Sequence[str]) -> ColumnElement[bool]:
     """Whether the row's identity is one of those in the binds `key_0` and so on, arrays of text."""
     names = [f"key_{i}" for i in range(len(columns))]

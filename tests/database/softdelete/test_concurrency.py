@@ -135,7 +135,7 @@ def test_a_soft_delete_that_is_cut_off_anywhere_has_changed_nothing(db: Database
     cuts = 0
     # Reading the catalog takes some thirty statements, of which the first few are enough.
     done = None
-    for number in range(1, 200, 3):
+    for number in range(1, 200, 4):
         with suppress(Incomplete, OperationalError):
             done = db.delete("customer", "id < 3", watch=_cut_at(db, number))
             break
@@ -146,7 +146,7 @@ def test_a_soft_delete_that_is_cut_off_anywhere_has_changed_nothing(db: Database
     assert done is not None
     assert done.rows == 6
     state = db.contents()
-    for number in range(30, 200, 3):
+    for number in range(30, 200, 4):
         with suppress(Incomplete, OperationalError):
             db.restore(done.id, watch=_cut_at(db, number))
             break

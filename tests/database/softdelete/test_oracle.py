@@ -243,7 +243,7 @@ class Engine:
 
 
 @settings(
-    max_examples=int(os.environ.get("FKDOCTOR_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("FKDOCTOR_EXAMPLES", "25")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(world=worlds())
