@@ -46,7 +46,6 @@ class Referencing:
     keys: tuple[Key, ...]
     rows: tuple[tuple[int | None, ...], ...]
     late: tuple[tuple[int | None, ...], ...]
-    unique: bool
     identified: bool
 
 
@@ -82,15 +81,13 @@ def worlds(draw: st.DrawFn) -> World:
         of_table = tuple(
             draw(st.lists(keys, min_size=1, max_size=draw(st.sampled_from([1, 1, 2]))))
         )
-        unique = draw(st.integers(0, 7)) == 7
         row = st.tuples(*(places for _ in of_table))
-        rows = st.lists(row, min_size=2, max_size=8, unique=unique).map(tuple)
+        rows = st.lists(row, min_size=2, max_size=8).map(tuple)
         tables.append(
             Referencing(
                 keys=of_table,
                 rows=draw(rows),
-                late=draw(rows) if draw(st.integers(0, 4)) == 4 and not unique else (),
-                unique=unique,
+                late=draw(rows) if draw(st.integers(0, 4)) == 4 else (),
                 identified=draw(st.integers(0, 19)) < 19,
             )
         )
@@ -163,7 +160,7 @@ class Oracle:
             number, id_, i, _ = moved[pick % len(moved)]
             row = self._row(number, id_)
             to_code = self.world.tables[number].keys[i].to_code
-            if row is None or self.world.tables[number].unique:
+            if row is None:
                 continue
             if to is None:
                 self.tables[number].remove(row)
@@ -196,9 +193,7 @@ class Oracle:
         """Whether the merge would break a promise of the schema, or could not be undone."""
         survivors = {d: s for s, duplicates in clusters.items() for d in duplicates}
         for table, content in zip(self.world.tables, self.tables, strict=True):
-            final = []
             for row in content:
-                image = []
                 for i, key in enumerate(table.keys):
                     place = row[f"k{i}"]
                     if place in survivors:
@@ -206,11 +201,6 @@ class Oracle:
                             return True
                         if not table.identified:
                             return True
-                    image.append(survivors.get(place, place))
-                final.append(tuple(image))
-            full = [image for image in final if None not in image]
-            if table.unique and len(set(full)) < len(full):
-                return True
         return False
 
     def may_be_refused(self, clusters: dict[int, list[int]]) -> bool:
@@ -228,8 +218,6 @@ class Oracle:
                 ends = [survivors.get(place, place) for place in pointed_at if place is not None]
                 moves = bool(set(pointed_at) & set(survivors))
                 if moves and len(set(ends)) < len(ends):
-                    return True
-                if moves and table.unique and self.world.composite:
                     return True
         return False
 
@@ -276,8 +264,6 @@ def tables_of(world: World) -> str:
             )
             if key.indexed:
                 keys.append(f"create index on r{number} ({named});")
-        if table.unique:
-            columns.append(f"unique ({', '.join(f'k{i}' for i in range(len(table.keys)))})")
         statements += [f"create table r{number} ({', '.join(columns)});", *keys]
     return "\n".join(statements)
 

@@ -24,7 +24,8 @@ def preview(database_url: str) -> Preview:
     """Called with a table and a condition on its rows, and what Scope takes."""
 
     def preview(table: str, where: str = "true", *, role: str = "", **options: Any) -> Impact:
-        url = f"{database_url}?options=-crole%3D{role}" if role else database_url
+        sign = "&" if "?" in database_url else "?"
+        url = f"{database_url}{sign}options=-crole%3D{role}" if role else database_url
         engine = open_engine(resolve_target(url, Config(), {}))
         with connect(engine) as connection:
             schema = inspect_database(connection)

@@ -228,7 +228,7 @@ def test_a_refusal_has_its_three_lines_in_an_asynchronous_env_py_too(
     with pytest.raises(Refused, match=r"^public\.letter has soft-deleted rows\.") as caught:
         command.downgrade(asynchronous, "base")
     assert "would be live again" in caught.value.why
-    assert "set it to NULL" in caught.value.next
+    assert "fkdoctor restore" in caught.value.next
 
 
 def test_an_asynchronous_env_py_gives_way_and_names_who_is_in_the_way(

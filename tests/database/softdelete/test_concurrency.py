@@ -29,9 +29,11 @@ SHOP = f"""
 
 
 def _wait_for_lock(db: Database, waiting: Future[Any]) -> None:
-    ask = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = %s"
-    name = db.url.rsplit("/", 1)[1]
-    while not db.execute(ask, (name,)):
+    ask = (
+        "select pid from pg_stat_activity"
+        " where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    while not db.execute(ask):
         assert not waiting.done(), waiting.result()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg2
 import pytest
 
 from fkdoctor.errors import ConfigError, Refused, UndoConflict
@@ -201,7 +202,10 @@ TYPES = {
 
 @pytest.mark.parametrize(("type_", "value"), TYPES.items())
 def test_every_kind_of_value_comes_back_as_it_was(shop: Database, type_: str, value: str) -> None:
-    shop.execute(f"alter table customer add v {type_}; update customer set v = {value}")
+    try:
+        shop.execute(f"alter table customer add v {type_}; update customer set v = {value}")
+    except psycopg2.errors.FeatureNotSupported:
+        pytest.skip(f"this PostgreSQL was built without {type_}")
     if type_ in ("float8", "numeric", "timestamptz", "text", "bytea", "char(5)"):
         shop.execute(
             f"""create table tag (v {type_} primary key, {SOFT});
