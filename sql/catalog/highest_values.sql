@@ -1,46 +1,42 @@
 -- How far have the numbers got that foreign keys reference?
 -- A row per referenced column of a whole type on which there are statistics that the role may read:
 -- table oid, position, the highest value that the last ANALYZE saw.
+-- Materialized: only when all is joined is it known that a text holds the numbers of such a column.
+with numbers as materialized (
+    select
+        c.oid,
+        a.attnum,
+        cast(s.histogram_bounds as text) as bounds,
+        cast(s.most_common_vals as text) as common
+    from (
+        select distinct k.confrelid as oid, pg_catalog.unnest(k.confkey) as position
+        from pg_catalog.pg_constraint as k
+        where k.contype = 'f'
+    ) as used
+    join pg_catalog.pg_class as c on c.oid = used.oid
+    join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+    join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = used.position
+    join pg_catalog.pg_stats as s
+        on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = a.attname
+    where a.atttypid in (
+            cast('pg_catalog.int2' as pg_catalog.regtype),
+            cast('pg_catalog.int4' as pg_catalog.regtype),
+            cast('pg_catalog.int8' as pg_catalog.regtype)
+        )
+        and not s.inherited
+)
 select
-    cast(c.oid as bigint) as table_oid,
-    a.attnum as position,
+    cast(numbers.oid as bigint) as table_oid,
+    numbers.attnum as position,
     highest.value as highest
-from (
-    select distinct k.confrelid as oid, pg_catalog.unnest(k.confkey) as position
-    from pg_catalog.pg_constraint as k
-    where k.contype = 'f'
-) as used
-join pg_catalog.pg_class as c on c.oid = used.oid
-join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = used.position
-join pg_catalog.pg_stats as s
-    on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = a.attname
+from numbers
 cross join lateral (
-    -- The statistics are of the column's type, which only their text tells. CASE: the planner may
-    -- come here before it knows the type.
     select max(bound) as value
     from (
-        select case
-            when a.atttypid in (
-                cast('pg_catalog.int2' as pg_catalog.regtype),
-                cast('pg_catalog.int4' as pg_catalog.regtype),
-                cast('pg_catalog.int8' as pg_catalog.regtype)
-            ) then cast(s.histogram_bounds as text)
-        end as bounds,
-        case
-            when a.atttypid in (
-                cast('pg_catalog.int2' as pg_catalog.regtype),
-                cast('pg_catalog.int4' as pg_catalog.regtype),
-                cast('pg_catalog.int8' as pg_catalog.regtype)
-            ) then cast(s.most_common_vals as text)
-        end as common
-    ) as texts
-    cross join lateral (
-        select pg_catalog.unnest(cast(texts.bounds as bigint[])) as bound
+        select pg_catalog.unnest(cast(numbers.bounds as bigint[])) as bound
         union all
-        select pg_catalog.unnest(cast(texts.common as bigint[]))
+        select pg_catalog.unnest(cast(numbers.common as bigint[]))
     ) as bounds
 ) as highest
-where not s.inherited
-    and highest.value is not null
+where highest.value is not null
 order by table_oid, position;
