@@ -152,7 +152,10 @@ def test_columns_of_set_null_are_compared(lab: Any, publish: Any) -> None:
         sa.Column("a", sa.Integer),
         sa.ForeignKeyConstraint(["t", "a"], ["up.t", "up.id"], ondelete="SET NULL (a)"),
     )
-    metadata.create_all(open_engine(resolve_target(lab.url, Config(), {})))
+    try:
+        metadata.create_all(open_engine(resolve_target(lab.url, Config(), {})))
+    except sa.exc.CompileError:
+        pytest.skip("this SQLAlchemy knows no columns of SET NULL")
     assert findings(lab, publish(metadata), "FK054") == []
 
 

@@ -15,7 +15,7 @@ from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.impact.effect import Verdict
 
 SEED = 20
-EXAMPLES = int(os.environ.get("FKDOCTOR_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("FKDOCTOR_EXAMPLES", "120"))
 
 
 def test_every_preview_is_what_the_delete_then_does(database_url: str) -> None:
