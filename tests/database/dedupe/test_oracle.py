@@ -408,6 +408,10 @@ def check(engine: Engine, world: World) -> None:
         return
     assert not forbidden
     event("merged" if fresh else "nothing to merge")
+    if len(done.stale) > len(clusters) - len(fresh):
+        event("left alone, for rows that came together since the plan")
+        assert refusable
+        return
     assert len(done.stale) == len(clusters) - len(fresh)
     assert done.deleted == sum(map(len, fresh.values()))
     oracle.merge(fresh)
