@@ -406,12 +406,12 @@ def check(engine: Engine, world: World) -> None:
         assert refusable or forbidden
         assert engine.read() == before
         return
-    assert not forbidden
-    event("merged" if fresh else "nothing to merge")
     if len(done.stale) > len(clusters) - len(fresh):
         event("left alone, for rows that came together since the plan")
-        assert refusable
+        assert refusable or forbidden
         return
+    assert not forbidden
+    event("merged" if fresh else "nothing to merge")
     assert len(done.stale) == len(clusters) - len(fresh)
     assert done.deleted == sum(map(len, fresh.values()))
     oracle.merge(fresh)
