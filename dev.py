@@ -28,7 +28,7 @@ PYTHON = VENV / "bin" / "python"
 OLDEST = VENV / "oldest"
 
 # Each process has a server of its own; `-n 0` behind it runs all in one.
-SUITE = ["-m", "pytest", "-n", "auto", "--maxprocesses", "4"]
+SIDE_BY_SIDE = ["-n", "auto", "--maxprocesses", "4"]
 
 CHECKS = (
     ("ruff", "check"),
@@ -69,9 +69,11 @@ def main(words: list[str]) -> int:
         if not install_oldest():
             return 1
         os.environ["PYTHONPATH"] = str(OLDEST)
-    module = {"demo": ["-m", "fkdoctor", "demo"], "matrix": ["tests/matrix.py"]}
+    module = {"demo": ["-m", "fkdoctor", "demo"], "matrix": ["tests/matrix.py", *SIDE_BY_SIDE]}
     sys.stdout.flush()
-    os.execv(PYTHON, [str(PYTHON), *module.get(command, SUITE), *arguments])
+    os.execv(
+        PYTHON, [str(PYTHON), *module.get(command, ["-m", "pytest", *SIDE_BY_SIDE]), *arguments]
+    )
 
 
 def make_environment(extra: str) -> bool:

@@ -78,7 +78,7 @@ def run_suite(programs: Path, pytest_arguments: list[str]) -> bool:
     environment = {**os.environ, "FKDOCTOR_PG_BIN": str(programs)}
     environment.pop("FKDOCTOR_TEST_URL", None)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "auto", "--maxprocesses", "4", *pytest_arguments],
+        [sys.executable, "-m", "pytest", *pytest_arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

@@ -294,7 +294,7 @@ def _cut_at(engine: Engine, url: str, number: int) -> list[bool]:
             cut.append(True)
             pid = connection.connection.dbapi_connection.info.backend_pid
             _execute(url, f"select pg_terminate_backend({pid})")
-            while _execute(url, f"select from pg_stat_activity where pid = {pid}"):
+            while _execute(url, f"select 1 from pg_stat_activity where pid = {pid}"):
                 pass
 
     event.listen(engine, "before_cursor_execute", before)

@@ -84,7 +84,7 @@ class Cutter:
             self.cut = True
             pid = connection.connection.dbapi_connection.info.backend_pid
             _run(self.url, f"select pg_terminate_backend({pid})")
-            while _run(self.url, f"select from pg_stat_activity where pid = {pid}"):
+            while _run(self.url, f"select 1 from pg_stat_activity where pid = {pid}"):
                 pass
 
 
