@@ -240,6 +240,18 @@ def read_snapshot(
         yield
 
 
+TEXT_FORM = {
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "array_nulls": "on",
+}
+"""Settings under which every value can be read back from its text as it was."""
+
+
 def set_local(connection: Connection, **settings: str | int) -> None:
     """Set parameters until the end of the transaction; safe behind a transaction pooler."""
     connection.execute(

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import set_local, sqlstate
-from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
+from fkdoctor.dedupe.batch import run_batch, run_on_ledger
 from fkdoctor.dedupe.derive import Derivation, Facts, derive_collisions, read_facts
 from fkdoctor.dedupe.logical import follow_references
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns, table_obstacles
@@ -39,6 +39,7 @@ from fkdoctor.errors import Blocked, Incomplete, Refused, StalePlan
 from fkdoctor.identifier import quote_all
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import require_ledger
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import lookahead, merge
 from fkdoctor.statement import members as sql

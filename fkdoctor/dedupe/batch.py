@@ -9,21 +9,22 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import INSUFFICIENT_PRIVILEGE, run_transaction, said, set_local, sqlstate
-from fkdoctor.dedupe.planner import TEXT_FORM
+from fkdoctor.database import (
+    INSUFFICIENT_PRIVILEGE,
+    TEXT_FORM,
+    run_transaction,
+    said,
+    set_local,
+    sqlstate,
+)
 from fkdoctor.errors import Blocked
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 
 Result = TypeVar("Result")
 
 # A batch touches few rows of large tables. At its usual price for random reads the planner would
 # read them whole, once for every batch.
 _CHEAP_INDEX_SCANS = "1.1"
-
-
-def execute_query(connection: Connection, name: str, **values: object) -> sa.CursorResult[Any]:
-    """The result of `sql/<name>.sql`."""
-    return connection.execute(sa.text(load_query(name)), values)
 
 
 def run_on_ledger(connection: Connection, work: Callable[[], Result]) -> Result:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import INSUFFICIENT_PRIVILEGE, READ_ONLY, set_local, sqlstate
+from fkdoctor.database import INSUFFICIENT_PRIVILEGE, READ_ONLY, TEXT_FORM, set_local, sqlstate
 from fkdoctor.dedupe.criteria import (
     Match,
     Normaliser,
@@ -47,7 +47,7 @@ from fkdoctor.dedupe.policy import MERGE_FIELDS
 from fkdoctor.dedupe.work import fields_of
 from fkdoctor.errors import Blocked, ConfigError
 from fkdoctor.identifier import quote
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, Schema, TableName
 from fkdoctor.statement import matches as sql
 from fkdoctor.statement.comparison import compared_columns, select_collisions
@@ -63,17 +63,6 @@ from fkdoctor.statement.members import (
     relabel_clusters,
 )
 from fkdoctor.statement.pairs import survives
-
-TEXT_FORM = {
-    "datestyle": "ISO, MDY",
-    "intervalstyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "lc_monetary": "C",
-    "xmloption": "content",
-    "array_nulls": "on",
-}
-"""Settings under which every value can be read back from its text as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +119,7 @@ def plan_dedupe(
     facts = read_facts(connection)
     with _explained_refusals(), connection.begin():
         connection.execute(sa.text("set transaction isolation level repeatable read"))
-        _execute(connection, "ledger/prefer_catalog")
+        execute_query(connection, "ledger/prefer_catalog")
         set_local(
             connection,
             row_security="off",
@@ -309,7 +298,7 @@ def _unreplicable(
     wanted = {(table, "DELETE") for table in merged} | {
         (repoint.table, "UPDATE") for repoint in repoints if repoint.rows
     }
-    for row in _execute(connection, "dedupe/unreplicable"):
+    for row in execute_query(connection, "dedupe/unreplicable"):
         if (TableName(row.schema, row.name), row.event) in wanted:
             yield Obstacle(
                 subject=str(TableName(row.schema, row.name)),
@@ -376,10 +365,6 @@ def _read_collisions(
                 policy=resolve(derivation, name, differs=row.differs, link=is_link),
             ),
         )
-
-
-def _execute(connection: Connection, name: str) -> sa.CursorResult[Any]:
-    return connection.execute(sa.text(load_query(name)))
 
 
 # Classes of SQLSTATE for which a user's expression can be the only cause: data, syntax and names,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import said, set_local
-from fkdoctor.dedupe.planner import TEXT_FORM
+from fkdoctor.database import TEXT_FORM, said, set_local
 from fkdoctor.errors import ConfigError
 from fkdoctor.identifier import quote_all
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import Table
 from fkdoctor.statement.journal import write_key
 
@@ -32,7 +31,7 @@ def resolve_key(connection: Connection, table: Table, key: Sequence[str]) -> tup
             next="Give a value for each of these columns.",
         )
     with connection.begin():
-        connection.execute(text(load_query("ledger/prefer_catalog")))
+        execute_query(connection, "ledger/prefer_catalog")
         set_local(connection, **TEXT_FORM)
         try:
             written = connection.execute(write_key(table, key)).scalar_one()
@@ -42,12 +41,11 @@ def resolve_key(connection: Connection, table: Table, key: Sequence[str]) -> tup
                 why=said(error),
                 next="Write it as PostgreSQL would.",
             ) from error
-        row = connection.execute(
-            text(load_query("ledger/resolve")),
-            {
-                "table_schema": table.name.schema,
-                "table_name": table.name.name,
-                "key": list(written),
-            },
+        row = execute_query(
+            connection,
+            "ledger/resolve",
+            table_schema=table.name.schema,
+            table_name=table.name.name,
+            key=list(written),
         ).one_or_none()
     return row and tuple(row.new_key)

@@ -16,12 +16,13 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import said, sqlstate
-from fkdoctor.dedupe.batch import execute_query, run_batch, run_on_ledger
+from fkdoctor.dedupe.batch import run_batch, run_on_ledger
 from fkdoctor.errors import ConfigError, Incomplete, Refused, UndoConflict
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.history import unknown_run
 from fkdoctor.ledger.install import require_ledger
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import journal
 from fkdoctor.statement.parts import Query

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from fkdoctor.errors import Blocked
 from fkdoctor.identifier import quote
 from fkdoctor.ledger.install import require_ledger
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, Table, TableName
 from fkdoctor.softdelete.outcome import Change, Deletion, Obstacle, blocked
 from fkdoctor.softdelete.selection import Selection, read_condition
@@ -32,7 +33,7 @@ from fkdoctor.softdelete.shape import (
     trigger_caveats,
     whole,
 )
-from fkdoctor.softdelete.transaction import change, execute_query, look, typed_by_user
+from fkdoctor.softdelete.transaction import change, look, typed_by_user
 from fkdoctor.softdelete.walk import Walk, describe, require_same_keys, walk_from
 from fkdoctor.statement import softdelete as sql
 from fkdoctor.statement.softdelete import MARKS, Marks

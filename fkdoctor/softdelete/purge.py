@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 from fkdoctor.errors import Blocked, Incomplete, Refused
 from fkdoctor.inspect.graph import delete_order
 from fkdoctor.ledger.install import require_ledger
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import Schema, Table, TableName
 from fkdoctor.softdelete.outcome import Obstacle, Purge, Purged, blocked
 from fkdoctor.softdelete.shape import (
@@ -27,7 +28,7 @@ from fkdoctor.softdelete.shape import (
     trigger_caveats,
     whole,
 )
-from fkdoctor.softdelete.transaction import change, execute_query, look
+from fkdoctor.softdelete.transaction import change, look
 from fkdoctor.softdelete.walk import Walk, require_same_keys
 from fkdoctor.statement import purge as sql
 from fkdoctor.statement.softdelete import MARKS, Marks

@@ -19,11 +19,12 @@ from fkdoctor.database import said, sqlstate
 from fkdoctor.errors import ConfigError, Refused, UndoConflict
 from fkdoctor.identifier import quote
 from fkdoctor.ledger.install import require_ledger
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import Schema, TableName
 from fkdoctor.softdelete.conflicts import Step, find_conflicts, key_of
 from fkdoctor.softdelete.outcome import Change, Restoration, conflicting
 from fkdoctor.softdelete.shape import lack, trigger_caveats
-from fkdoctor.softdelete.transaction import change, execute_query, look
+from fkdoctor.softdelete.transaction import change, look
 from fkdoctor.softdelete.walk import Walk
 from fkdoctor.statement import restoration as undo
 from fkdoctor.statement import softdelete as sql

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from fkdoctor.database import (
     INSUFFICIENT_PRIVILEGE,
     READ_ONLY,
+    TEXT_FORM,
     lost,
     run_transaction,
     said,
@@ -20,28 +21,11 @@ from fkdoctor.database import (
     sqlstate,
 )
 from fkdoctor.errors import Blocked, ConfigError
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 
 Result = TypeVar("Result")
 
-# Under these every value can be read back from its text as it was, whatever the session's own.
-_TEXT_FORM = {
-    "datestyle": "ISO, MDY",
-    "intervalstyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "lc_monetary": "C",
-    "xmloption": "content",
-    "array_nulls": "on",
-    "timezone": "UTC",
-    "standard_conforming_strings": "on",
-}
 _OF_TYPED_TEXT = ("22", "42", "0A", "38", "39", "P0")
-
-
-def execute_query(connection: Connection, name: str, **values: object) -> sa.CursorResult[Any]:
-    """The result of `sql/<name>.sql`."""
-    return connection.execute(sa.text(load_query(name)), values)
 
 
 def look(connection: Connection, work: Callable[[], Result]) -> Result:
@@ -72,7 +56,14 @@ def change(connection: Connection, work: Callable[[], Result], *, lock_timeout: 
 
 def _prepare(connection: Connection, *, lock_timeout: int) -> None:
     execute_query(connection, "ledger/prefer_catalog")
-    set_local(connection, row_security="off", lock_timeout=lock_timeout, **_TEXT_FORM)
+    set_local(
+        connection,
+        row_security="off",
+        lock_timeout=lock_timeout,
+        standard_conforming_strings="on",
+        timezone="UTC",
+        **TEXT_FORM,
+    )
 
 
 @contextmanager

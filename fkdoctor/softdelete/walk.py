@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.errors import StalePlan
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, Table, TableName
 from fkdoctor.softdelete.outcome import Taken
 from fkdoctor.softdelete.shape import enforced_keys, lack, whole
-from fkdoctor.softdelete.transaction import execute_query
 from fkdoctor.statement import softdelete as sql
 from fkdoctor.statement.softdelete import GoneTable, Marks
 
