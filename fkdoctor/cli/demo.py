@@ -20,7 +20,7 @@ from fkdoctor.database import Target, connect, open_engine
 from fkdoctor.demo.dataset import load_dataset
 from fkdoctor.embedded import Server, start_server
 from fkdoctor.embedded.binaries import find_client
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.revise.command import upgrade
 
 _DELETE = "DELETE FROM mlops.cover_letter_samples WHERE id = :id"
@@ -76,7 +76,7 @@ class _Story:
     def _delete_fails(self) -> None:
         _headline(2, "What brings people here")
         with self._engine.begin() as connection:
-            duplicate = connection.execute(sa.text(load_query("demo/referenced_duplicate"))).one()
+            duplicate = execute_query(connection, "demo/referenced_duplicate").one()
         click.echo(f"Letters {duplicate.id} and {duplicate.other} were crawled from one address:")
         click.echo(f"  {duplicate.url}\n  {duplicate.other_url}\n")
         click.echo(f"mlops=# {_DELETE.replace(':id', str(duplicate.id))};")
@@ -101,7 +101,7 @@ class _Story:
     def _prove(self) -> None:
         _headline(8, "Does anything dangle?")
         with self._engine.begin() as connection:
-            for row in connection.execute(sa.text(load_query("demo/dangling"))):
+            for row in execute_query(connection, "demo/dangling"):
                 click.echo(
                     f"  {row.constraint_name:<40} {row.references_checked:>8,} references, "
                     f"{row.dangling} dangling"
@@ -159,7 +159,7 @@ def _logged() -> Iterator[None]:
 def _contents(connection: Connection) -> Sequence[Row[tuple[str, int, str]]]:
     """A row per table: name, rows, and a checksum of the columns that the database began with."""
     with connection.begin():
-        return connection.execute(sa.text(load_query("demo/contents"))).all()
+        return execute_query(connection, "demo/contents").all()
 
 
 def _headline(number: int, title: str) -> None:

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 
 import click
-from sqlalchemy import text
 
 from fkdoctor.cli.output import write
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.ledger.install import require_ledger
 from fkdoctor.render.dedupe import runs_markdown, runs_text
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 
 
 @click.command()
@@ -28,7 +27,7 @@ def runs(output_format: str, url: str | None, config_path: Path | None) -> None:
     """List what was applied in the database, newest first."""
     with open_session(url, config_path) as session:
         require_ledger(session.connection)
-        rows = session.connection.execute(text(load_query("ledger/runs"))).mappings().all()
+        rows = execute_query(session.connection, "ledger/runs").mappings().all()
     history = [dict(row) for row in rows]
     if output_format == "json":
         write(json.dumps(history, indent=2, default=str) + "\n")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from sqlalchemy import text
 
 from fkdoctor.cli.output import write
 from fkdoctor.cli.progress import show_progress, show_wait
@@ -18,7 +17,7 @@ from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import require_ledger
 from fkdoctor.render import softdelete as render
 from fkdoctor.render.document import to_json
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.softdelete import delete as engine
 from fkdoctor.softdelete.outcome import blocked, conflicting
 from fkdoctor.softdelete.purge import BATCH_SIZE, preview_purge, purge_deleted
@@ -206,7 +205,7 @@ def deletions(output_format: str, url: str | None, config_path: Path | None) -> 
     """List what was soft-deleted in the database, newest first."""
     with open_session(url, config_path) as session:
         require_ledger(session.connection)
-        rows = session.connection.execute(text(load_query("ledger/deletions"))).mappings().all()
+        rows = execute_query(session.connection, "ledger/deletions").mappings().all()
     if output_format == "json":
         write(to_json([{name: _plain(value) for name, value in row.items()} for row in rows]))
     else:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fkdoctor.database import read_snapshot
@@ -20,7 +19,7 @@ from fkdoctor.dedupe.plan import CollisionRule, Obstacle
 from fkdoctor.dedupe.policy import order_of
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.graph import delete_order
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import Schema, Table, TableName
 from fkdoctor.statement import contest as contests
 from fkdoctor.statement import image as images
@@ -51,12 +50,12 @@ def read_facts(connection: Connection) -> Facts:
     """The facts, of the whole database. The connection must not be in a transaction."""
     generated: dict[TableName, dict[str, str]] = {}
     with read_snapshot(connection):
-        for row in connection.execute(sa.text(load_query("dedupe/generated"))):
+        for row in execute_query(connection, "dedupe/generated"):
             of_table = generated.setdefault(TableName(row.schema, row.name), {})
             of_table[row.column_name] = row.expression
         operators = {
             (TableName(row.schema, row.name), row.constraint_name): tuple(row.operators)
-            for row in connection.execute(sa.text(load_query("dedupe/exclusions")))
+            for row in execute_query(connection, "dedupe/exclusions")
         }
     return Facts(generated=generated, operators=operators)
 

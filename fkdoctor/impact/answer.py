@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fkdoctor.identifier import quote
@@ -30,7 +29,7 @@ from fkdoctor.impact.reach import Reach, find_family
 from fkdoctor.impact.survey import Place as Spot
 from fkdoctor.impact.survey import Survey, Trace
 from fkdoctor.impact.world import RowId
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, Schema, TableName
 from fkdoctor.statement.lookup import select_keys
 
@@ -340,8 +339,8 @@ def _impact(
 
 
 def _name_tables(question: Question, spots: Iterable[Spot]) -> dict[int, TableName]:
-    query = sa.text(load_query("impact/table_names"))
-    found = question.connection.execute(query, {"oids": sorted({leaf for leaf, _ in spots})})
+    oids = sorted({leaf for leaf, _ in spots})
+    found = execute_query(question.connection, "impact/table_names", oids=oids)
     return {row.oid: TableName(row.schema, row.name) for row in found}
 
 

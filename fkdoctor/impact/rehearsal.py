@@ -27,7 +27,7 @@ from fkdoctor.database import (
 from fkdoctor.errors import Refused
 from fkdoctor.impact.effect import Impact, Verdict
 from fkdoctor.impact.reach import find_family
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import Schema, TableName
 
 STOPS_AT_ONCE = frozenset({Verdict.BLOCKED, Verdict.FAILS})
@@ -113,7 +113,7 @@ def _count_written(
     """How many rows of each table were deleted and updated so far."""
     deleted: Counter[TableName] = Counter()
     updated: Counter[TableName] = Counter()
-    for row in connection.execute(sa.text(load_query("impact/written_rows"))):
+    for row in execute_query(connection, "impact/written_rows"):
         family = find_family(schema, TableName(row.schema, row.name))
         deleted[family] += row.deleted
         updated[family] += row.updated

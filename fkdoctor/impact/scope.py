@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from fkdoctor.database import said, set_local, sqlstate
 from fkdoctor.errors import Refused
 from fkdoctor.impact.effect import Caveat
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import Schema, Table, TableName
 from fkdoctor.statement.script import Statement, Target
 
@@ -57,8 +57,8 @@ def find_target(connection: Connection, schema: Schema, target: Target) -> Table
 
 def find_doubts(connection: Connection, statement: Statement) -> Iterator[Caveat]:
     """What in the statement's expressions may be different the next time."""
-    query = sa.text(load_query("impact/volatile_functions"))
-    for (name,) in connection.execute(query, {"names": list(statement.functions)}):
+    names = list(statement.functions)
+    for (name,) in execute_query(connection, "impact/volatile_functions", names=names):
         yield Caveat(
             subject="the condition", reason=f"{name}() may say something else the next time"
         )

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.sql.selectable import NamedFromClause
 
@@ -14,7 +13,7 @@ from fkdoctor.impact.limits import refuse_unforeseen, relevant_rules
 from fkdoctor.impact.rules import evaluate, read_default, refused_by_domain
 from fkdoctor.impact.world import Claim, Image, Row, RowId, Value, Values, Verification
 from fkdoctor.inspect.graph import partition_family
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, Index, Schema, Table, TableName
 from fkdoctor.statement import lookup
 from fkdoctor.statement.images import given_images, select_claims, select_failing
@@ -192,8 +191,7 @@ class DatabaseRows:
 
     def _row_id(self, leaf: int, at: str) -> RowId:
         if leaf not in self._names:
-            query = sa.text(load_query("impact/table_names"))
-            name = self.connection.execute(query, {"oids": [leaf]}).one()
+            name = execute_query(self.connection, "impact/table_names", oids=[leaf]).one()
             self._names[leaf] = TableName(name.schema, name.name)
         block, item = at.strip("()").split(",")
         return RowId(self._names[leaf], int(block), int(item))

@@ -10,13 +10,13 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import INSUFFICIENT_PRIVILEGE, read_snapshot, sqlstate
 from fkdoctor.inspect.assemble import Catalog, Rows, SchemaChanged, assemble_schema
 from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS, explain_failure, passes
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import Schema, Unread
 
 # First those that print definitions, which look at the present: the sooner after the snapshot, the
@@ -122,4 +122,4 @@ def _read_catalog(connection: Connection) -> Catalog:
 
 
 def _rows(connection: Connection, name: str) -> Rows:
-    return connection.execute(text(load_query(f"catalog/{name}"))).all()
+    return execute_query(connection, f"catalog/{name}").all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import (
@@ -19,7 +19,7 @@ from fkdoctor.database import (
 )
 from fkdoctor.errors import Blocked, ConfigError
 from fkdoctor.inspect.assemble import SchemaChanged
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.schema import TableName
 
 LOCK_TIMEOUT_MS = 500
@@ -93,7 +93,7 @@ def _changing(why: str) -> Blocked:
 def _describe_locks(connection: Connection) -> str:
     try:
         with read_snapshot(connection, lock_timeout=LOCK_TIMEOUT_MS):
-            rows = connection.execute(text(load_query("catalog/lock_holders"))).all()
+            rows = execute_query(connection, "catalog/lock_holders").all()
     except DBAPIError:
         return "It is on the catalog itself, so its holder cannot be looked up."
     if not rows:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from fkdoctor.database import read_snapshot
 from fkdoctor.errors import ConfigError
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 
 
 def read_run(connection: Connection, run_id: int) -> dict[str, Any]:
@@ -16,10 +16,9 @@ def read_run(connection: Connection, run_id: int) -> dict[str, Any]:
 
     Raises ConfigError where there is none of that number.
     """
-    values = {"run_id": run_id}
     with read_snapshot(connection):
-        run = connection.execute(text(load_query("ledger/run")), values).mappings().one_or_none()
-        merged = connection.execute(text(load_query("ledger/count_clusters")), values)
+        run = execute_query(connection, "ledger/run", run_id=run_id).mappings().one_or_none()
+        merged = execute_query(connection, "ledger/count_clusters", run_id=run_id)
         clusters = merged.scalar_one()
     if run is None:
         raise unknown_run(run_id)
@@ -29,7 +28,7 @@ def read_run(connection: Connection, run_id: int) -> dict[str, Any]:
 def read_steps(connection: Connection, run_id: int) -> list[dict[str, Any]]:
     """What the run did to each batch, in that order, and to how many rows."""
     with read_snapshot(connection):
-        rows = connection.execute(text(load_query("ledger/step_counts")), {"run_id": run_id})
+        rows = execute_query(connection, "ledger/step_counts", run_id=run_id)
         return [dict(row) for row in rows.mappings()]
 
 

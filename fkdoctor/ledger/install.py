@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import lost, read_snapshot, said, set_local
 from fkdoctor.errors import Blocked
-from fkdoctor.resources import load_query
+from fkdoctor.resources import execute_query
 from fkdoctor.version import __version__
 
 SCHEMA = "fkdoctor"
@@ -31,7 +31,7 @@ def install_ledger(connection: Connection) -> bool:
             # Otherwise what the other one did while this one waited would stay unseen.
             connection.execute(text("set transaction isolation level read committed"))
             set_local(connection, search_path="")
-            connection.execute(text(load_query("ledger/lock_installation")))
+            execute_query(connection, "ledger/lock_installation")
             return _install(connection)
     except DBAPIError as error:
         if lost(error):
@@ -45,8 +45,8 @@ def install_ledger(connection: Connection) -> bool:
 
 
 def _install(connection: Connection) -> bool:
-    if not connection.execute(text(load_query("ledger/present"))).one().has_schema:
-        connection.execute(text(load_query("ledger/create_schema")))
+    if not execute_query(connection, "ledger/present").one().has_schema:
+        execute_query(connection, "ledger/create_schema")
     installed, config = _installed_version(connection), _alembic_config()
     versions = ScriptDirectory.from_config(config)
     if installed == versions.get_current_head():
@@ -61,7 +61,7 @@ def _install(connection: Connection) -> bool:
 def require_ledger(connection: Connection) -> None:
     """Raises Blocked unless the ledger is there, readable, and of this fkdoctor's version."""
     with read_snapshot(connection):
-        present = connection.execute(text(load_query("ledger/present"))).one()
+        present = execute_query(connection, "ledger/present").one()
         version = _installed_version(connection) if present.readable else None
     versions = ScriptDirectory.from_config(_alembic_config())
     if version == versions.get_current_head():
