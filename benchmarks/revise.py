@@ -14,14 +14,13 @@ import argparse
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from uuid import uuid4
+from collections.abc import Callable
+from contextlib import closing
 
 import psycopg2
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from psycopg2.extensions import make_dsn
+from scratch import database
 
 import fkdoctor.revise  # registers op.change_on_delete
 from fkdoctor.config import Config
@@ -62,7 +61,7 @@ def main() -> None:
     words.add_argument("--url", required=True, help="a server on which databases may be created")
     words.add_argument("--rows", type=int, default=1_000_000, help="referencing rows")
     given = words.parse_args()
-    with _make_database(given.url) as url:
+    with database(given.url) as url:
         letters = max(1_000, given.rows // 10)
         print(f"loading {given.rows:,} referencing and {letters:,} referenced rows", flush=True)
         _run(url, TABLES.format(rows=given.rows, letters=letters))
@@ -137,16 +136,6 @@ def _run(url: str, statements: str) -> None:
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute(statements)
-
-
-@contextmanager
-def _make_database(server: str) -> Iterator[str]:
-    name = f"fkd_bench_{uuid4().hex[:12]}"
-    _run(server, f"create database {name}")
-    try:
-        yield make_dsn(server, dbname=name)
-    finally:
-        _run(server, f"drop database {name}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fkdoctor.dedupe.apply import Progress
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, Resolution
+from fkdoctor.dedupe.progress import Progress
 from fkdoctor.dedupe.undo import UndoProgress
 from fkdoctor.render.markdown import cell, code, escape, one_line
 from fkdoctor.render.text import count_of
