@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from fkdoctor.audit import RULES, Report, Severity, make_report, select_scope
 from fkdoctor.audit.baseline import format_baseline, load_baseline
-from fkdoctor.cli.output import terminal_width, wants_colour, write
+from fkdoctor.cli.output import format_option, terminal_width, wants_colour, write
 from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.config import FILE_NAME, SEVERITIES, parse_duration
@@ -40,12 +40,7 @@ FINDINGS = 1
 @click.option(
     "--table", "tables", multiple=True, metavar="NAME", help="Only keys from or to this table."
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(("text", "json", "markdown", "sarif", "html")),
-    default="text",
-)
+@format_option("text", "json", "markdown", "sarif", "html")
 @click.option(
     "--fail-on",
     type=click.Choice((*SEVERITIES, "never")),
@@ -102,7 +97,7 @@ def audit(
     config_path: Path | None,
     schemas: tuple[str, ...],
     tables: tuple[str, ...],
-    format_: str,
+    output_format: str,
     fail_on: str | None,
     baseline_path: Path | None,
     written_path: Path | None,
@@ -156,7 +151,7 @@ def audit(
     )
     for pattern in report.idle_ignores:
         click.echo(f"Nothing corresponds to ignore = {pattern!r} any more.", err=True)
-    write(_render(report, format_, config.path))
+    write(_render(report, output_format, config.path))
     if written_path:
         _write_baseline(written_path, report)
     elif report.fails(_severity(fail_on or config.audit.fail_on)):
@@ -200,14 +195,14 @@ def _look_at_rows(
     return with_rows_counted(schema, counted, unread)
 
 
-def _render(report: Report, format_: str, config_path: Path | None) -> str:
-    if format_ == "json":
+def _render(report: Report, output_format: str, config_path: Path | None) -> str:
+    if output_format == "json":
         return report_as_json(report)
-    if format_ == "sarif":
+    if output_format == "sarif":
         return report_as_sarif(report, file=_relative(config_path))
-    if format_ == "html":
+    if output_format == "html":
         return html.render_report(report)
-    if format_ == "markdown":
+    if output_format == "markdown":
         return markdown.render_report(report)
     return text.render_report(report, colour=wants_colour(), width=terminal_width())
 

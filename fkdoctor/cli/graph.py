@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fkdoctor.audit import make_report, select_scope
-from fkdoctor.cli.output import write
+from fkdoctor.cli.output import format_option, write
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.logical import declare
@@ -23,14 +23,14 @@ _RENDERERS = {"svg": render_svg, "dot": render_dot, "mermaid": render_mermaid}
 @click.option(
     "--table", "tables", multiple=True, metavar="NAME", help="Only keys from or to this table."
 )
-@click.option("--format", "format_", type=click.Choice(tuple(_RENDERERS)), default="svg")
+@format_option(*_RENDERERS)
 @database_options
 def graph(
     url: str | None,
     config_path: Path | None,
     schemas: tuple[str, ...],
     tables: tuple[str, ...],
-    format_: str,
+    output_format: str,
 ) -> None:
     """Draw the foreign keys: an arrow from referencing to referenced, coloured by its rule.
 
@@ -51,4 +51,4 @@ def graph(
         scope=select_scope(schema, schemas or default, tables, config.database.schemas),
         ignore=config.audit.ignore,
     )
-    write(_RENDERERS[format_](make_diagram(report)))
+    write(_RENDERERS[output_format](make_diagram(report)))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 from psycopg2 import extensions
@@ -15,10 +14,9 @@ from psycopg2.extensions import connection as PsycopgConnection
 from psycopg2.extensions import set_wait_callback
 from sqlalchemy import Connection, Engine
 
+from fkdoctor.cli.output import Command
 from fkdoctor.config import Config, find_config, load_config
 from fkdoctor.database import Target, connect, open_engine, resolve_target
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
