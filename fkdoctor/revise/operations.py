@@ -157,7 +157,7 @@ def _add_reference_index(operations: Operations, operation: AddReferenceIndex) -
             act = drop_partition_indexes if operation.undo else index_partitions
             return act(executor, table, columns, name)
         if operation.undo:
-            return indexes.drop_reference_index(executor, table, name)
+            return indexes.drop_reference_index(executor, table, columns, name)
         return indexes.add_reference_index(executor, table, columns, name)
 
     run_online(operations, f"index {name} {'dropped' if operation.undo else 'built'}", work)
