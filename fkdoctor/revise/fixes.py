@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from alembic.operations import MigrateOperation
-
 from fkdoctor.audit import Finding
 from fkdoctor.config import PolicyConfig
 from fkdoctor.identifier import quote, quote_all
@@ -21,6 +19,7 @@ from fkdoctor.revise.key_operations import ChangeOnDelete, ValidateForeignKey
 from fkdoctor.revise.mark import KeyText, remember
 from fkdoctor.revise.operations import AddReferenceIndex
 from fkdoctor.revise.reference_operations import DropDuplicateKey
+from fkdoctor.revise.reversible import Reversible
 from fkdoctor.schema import (
     ForeignKey,
     Schema,
@@ -40,7 +39,7 @@ class Fix:
     """What is done about one key, and the findings or policies because of which it is done."""
 
     key: ForeignKey
-    operations: tuple[MigrateOperation, ...]
+    operations: tuple[Reversible, ...]
     reasons: tuple[str, ...]
 
 
@@ -111,7 +110,7 @@ def _plan_key(
             reasons=tuple(finding.key for finding in findings),
         )
     reasons = [finding.key for finding in findings]
-    operations: list[MigrateOperation] = []
+    operations: list[Reversible] = []
     change = _plan_change(key, _find_policy(key, policies))
     columns = (key.referencing, frozenset(key.referencing_columns))
     wanted = any(finding.rule.id in UNINDEXED for finding in findings) or change is not None
@@ -214,14 +213,14 @@ _KEY_LOCKS = (
     "SHARE ROW EXCLUSIVE on both tables, milliseconds; SHARE UPDATE EXCLUSIVE and ROW SHARE while "
     "the rows are read, no reader and no writer waits; ACCESS EXCLUSIVE on both, milliseconds"
 )
-_LOCKS: dict[type[MigrateOperation], str] = {
+_LOCKS: dict[type[Reversible], str] = {
     AddReferenceIndex: "SHARE UPDATE EXCLUSIVE on the table: no reader and no writer waits",
     ChangeOnDelete: _KEY_LOCKS,
     ValidateForeignKey: "SHARE UPDATE EXCLUSIVE on the table, ROW SHARE on the referenced one: no "
     "reader and no writer waits",
     DropDuplicateKey: "ACCESS EXCLUSIVE on both tables, milliseconds",
 }
-_DOWNGRADES: dict[type[MigrateOperation], str] = {
+_DOWNGRADES: dict[type[Reversible], str] = {
     AddReferenceIndex: "drops the index, if this revision built it",
     ChangeOnDelete: "restores the rule to the letter, from the key's comment",
     ValidateForeignKey: "makes the key NOT VALID again, if this revision validated it",
@@ -263,7 +262,7 @@ def _title(fix: Fix) -> str:
             return f"index {fix.key.referencing.name} {' '.join(fix.key.referencing_columns)}"
 
 
-def _say(key: ForeignKey, operation: MigrateOperation) -> str:
+def _say(key: ForeignKey, operation: Reversible) -> str:
     match operation:
         case AddReferenceIndex():
             return f"index {key.referencing}({quote_all(key.referencing_columns)})"
@@ -283,7 +282,7 @@ def _say(key: ForeignKey, operation: MigrateOperation) -> str:
             return f"drop {key.label}: another key says the same of {quote(key.referencing.name)}"
 
 
-def _time(rows: int | None, kind: type[MigrateOperation]) -> str:
+def _time(rows: int | None, kind: type[Reversible]) -> str:
     if kind is DropDuplicateKey:
         return "milliseconds"
     if rows is None:
