@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from fkdoctor.dedupe.partitions import known_as, lift_keys
 from fkdoctor.dedupe.plan import Obstacle
 from fkdoctor.schema import (
     Column,
@@ -15,6 +16,7 @@ from fkdoctor.schema import (
     MatchType,
     ReferentialAction,
     Schema,
+    TableKind,
 )
 
 _INTEGERS = frozenset({"smallint", "integer", "bigint"})
@@ -22,13 +24,16 @@ _TEXTS = frozenset({"text", "character varying"})
 
 
 def follow_references(schema: Schema, references: Iterable[LogicalReference]) -> Schema:
-    """The schema in which these references are keys too, but for those with an obstacle."""
+    """The schema in which these references are keys too, but for those with an obstacle.
+
+    Keys of partitions are those of the whole table in it.
+    """
     keys = [
         _make_key(schema, reference)
         for reference in references
         if not any(reference_obstacles(schema, [reference]))
     ]
-    return replace(schema, foreign_keys=(*schema.foreign_keys, *keys))
+    return lift_keys(replace(schema, foreign_keys=(*schema.foreign_keys, *keys)))
 
 
 def reference_obstacles(
@@ -40,6 +45,8 @@ def reference_obstacles(
         theirs = schema.table(reference.referenced).column(reference.referenced_column)
         if reference.elements:
             reason = "the elements of an array reference it, which are not repointed"
+        elif known_as(schema, reference.referencing) != reference.referencing:
+            reason = "it is a column of a partition: name that of the whole table"
         elif _compared_as(theirs, ours) is None:
             reason = f"{ours.type} is not compared with {theirs.type}"
         else:
@@ -88,6 +95,7 @@ def _make_key(schema: Schema, reference: LogicalReference) -> ForeignKey:
         definition=f"{reference.arrow} where {reference.condition}",
         condition=reference.condition,
         columns=tuple(column.name for column in table.columns),
+        partitioned=table.kind is TableKind.PARTITIONED,
     )
 
 
