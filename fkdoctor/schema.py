@@ -380,11 +380,29 @@ class ForeignKey:
 class LogicalKey(ForeignKey):
     """A reference that no constraint declares, in the form of a key.
 
-    It holds for rows for which the `condition` is true, SQL over the `columns` of the table.
+    It holds for rows for which the `condition` is true, SQL over the `columns` of the table, which
+    may be `partitioned`.
     """
 
     condition: str | None
     columns: tuple[str, ...]
+    partitioned: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionKey(ForeignKey):
+    """The key of one `partition` as a key of a table above it, which holds for these rows only.
+
+    `leaves` are the tables in which they are.
+    """
+
+    partition: TableName
+    leaves: tuple[TableName, ...]
+
+    @property
+    def label(self) -> str:
+        """The partition and the constraint, as it was written."""
+        return f"{self.partition}.{quote(self.name)}"
 
 
 @dataclass(frozen=True, kw_only=True)

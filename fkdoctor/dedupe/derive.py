@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from fkdoctor.database import read_snapshot
 from fkdoctor.dedupe.obstacles import key_obstacles, mentions
 from fkdoctor.dedupe.ordering import order_by
+from fkdoctor.dedupe.partitions import all_indexes
 from fkdoctor.dedupe.plan import CollisionRule, Obstacle
 from fkdoctor.dedupe.policy import order_of
 from fkdoctor.identifier import quote
@@ -178,14 +179,16 @@ def _find_exclusives(derivation: Derivation, image: ImageTable) -> Iterator[Excl
     table = image.table
     moving = set(image.moving)
     moving |= {column.name for column in table.columns if column.generated}
-    for place, index in enumerate(table.indexes):
-        operators = derivation.facts.operators.get((table.name, index.constraint or ""), ())
+    for place, (part, index) in enumerate(all_indexes(derivation.schema, table)):
+        operators = derivation.facts.operators.get((part.name, index.constraint or ""), ())
         if (index.unique or operators) and mentions(index, moving):
+            leaves = () if part is table else derivation.schema.leaves(part.name)
             yield Exclusive(
                 place=place,
                 name=index.constraint or index.name,
                 index=index,
                 operators=operators,
+                leaves=tuple(leaf.name for leaf in leaves),
             )
 
 

@@ -8,11 +8,12 @@ from sqlalchemy import Connection
 
 from fkdoctor.dedupe.derive import Derivation
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
+from fkdoctor.dedupe.partitions import as_written, uncovered_heirs
 from fkdoctor.dedupe.plan import Obstacle, Repoint, Resolution
 from fkdoctor.dedupe.policy import IDENTICAL, REFUSE
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.coverage import Support, key_coverage
-from fkdoctor.schema import ForeignKey, Table, TableName
+from fkdoctor.schema import ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import comparison
 from fkdoctor.statement import lookahead as sql
 from fkdoctor.statement.members import (
@@ -44,9 +45,10 @@ def look_ahead(
                     columns=key.referencing_columns,
                     rows=rows,
                     on_delete=key.on_delete.sql,
-                    indexed=key_coverage(schema, key).support is not Support.NONE,
+                    indexed=key_coverage(schema, as_written(key)).support is not Support.NONE,
                 )
             )
+            obstacles |= dict.fromkeys(_find_uncovered(connection, schema, members, key))
             # Also of rows that go: an obstacle can hide that they do.
             if rows or connection.execute(count_references(members, key)).scalar_one():
                 # What is of a shape that is not handled can't be asked about either.
@@ -56,6 +58,21 @@ def look_ahead(
                 )
         obstacles |= dict.fromkeys(_find_unsettled(connection, derivation, members))
     return tuple(repoints), tuple(obstacles)
+
+
+def _find_uncovered(
+    connection: Connection, schema: Schema, members: MemberTable, key: ForeignKey
+) -> Iterator[Obstacle]:
+    """The rows of heirs that point at duplicates, of which PostgreSQL would not notice."""
+    for own in uncovered_heirs(schema, key):
+        rows = connection.execute(count_references(members, own)).scalar_one()
+        if rows:
+            yield Obstacle(
+                subject=key.label,
+                reason=f"{rows} rows of {own.referencing}, which inherits from {key.referencing}, "
+                "reference duplicates, and the key does not hold for them; declare that as a "
+                "[[reference]] in fkdoctor.toml",
+            )
 
 
 def judge_collisions(connection: Connection, derivation: Derivation) -> tuple[Resolution, ...]:

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from alembic.operations import MigrateOperation
-
 from fkdoctor.audit import Finding
 from fkdoctor.config import PolicyConfig
 from fkdoctor.identifier import quote, quote_all
@@ -22,6 +20,7 @@ from fkdoctor.revise.key_operations import ChangeOnDelete, ValidateForeignKey
 from fkdoctor.revise.mark import KeyText, remember
 from fkdoctor.revise.operations import AddReferenceIndex
 from fkdoctor.revise.reference_operations import AdoptReference, DropDuplicateKey
+from fkdoctor.revise.reversible import Reversible
 from fkdoctor.schema import (
     ForeignKey,
     LogicalReference,
@@ -45,7 +44,7 @@ class Fix:
     """
 
     key: ForeignKey | LogicalReference
-    operations: tuple[MigrateOperation, ...]
+    operations: tuple[Reversible, ...]
     reasons: tuple[str, ...]
 
 
@@ -118,7 +117,7 @@ def _plan_key(
             reasons=tuple(finding.key for finding in findings),
         )
     reasons = [finding.key for finding in findings]
-    operations: list[MigrateOperation] = []
+    operations: list[Reversible] = []
     change = _plan_change(key, find_policy(key, policies))
     columns = (key.referencing, frozenset(key.referencing_columns))
     wanted = any(finding.rule.id in UNINDEXED for finding in findings) or change is not None
@@ -221,7 +220,7 @@ _KEY_LOCKS = (
     "SHARE ROW EXCLUSIVE on both tables, milliseconds; SHARE UPDATE EXCLUSIVE and ROW SHARE while "
     "the rows are read, no reader and no writer waits; ACCESS EXCLUSIVE on both, milliseconds"
 )
-_LOCKS: dict[type[MigrateOperation], str] = {
+_LOCKS: dict[type[Reversible], str] = {
     AddReferenceIndex: "SHARE UPDATE EXCLUSIVE on the table: no reader and no writer waits",
     ChangeOnDelete: _KEY_LOCKS,
     ValidateForeignKey: "SHARE UPDATE EXCLUSIVE on the table, ROW SHARE on the referenced one: no "
@@ -232,7 +231,7 @@ _LOCKS: dict[type[MigrateOperation], str] = {
     "ROW SHARE while the rows are read, no reader and no writer waits; ACCESS EXCLUSIVE on the "
     "table, milliseconds",
 }
-_DOWNGRADES: dict[type[MigrateOperation], str] = {
+_DOWNGRADES: dict[type[Reversible], str] = {
     AddReferenceIndex: "drops the index, if this revision built it",
     ChangeOnDelete: "restores the rule to the letter, from the key's comment",
     ValidateForeignKey: "makes the key NOT VALID again, if this revision validated it",
@@ -280,7 +279,7 @@ def _title(fix: Fix) -> str:
             raise AssertionError(f"no title for {type(last).__name__}")
 
 
-def _say(key: ForeignKey | LogicalReference, operation: MigrateOperation) -> str:
+def _say(key: ForeignKey | LogicalReference, operation: Reversible) -> str:
     match operation:
         case AddReferenceIndex() | BuildIndex():
             return f"index {key.referencing}({quote_all(operation.columns)})"
@@ -302,7 +301,7 @@ def _say(key: ForeignKey | LogicalReference, operation: MigrateOperation) -> str
             return f"drop {key.label}: another key says the same of {quote(key.referencing.name)}"
 
 
-def _time(rows: int | None, kind: type[MigrateOperation]) -> str:
+def _time(rows: int | None, kind: type[Reversible]) -> str:
     if kind is DropDuplicateKey:
         return "milliseconds"
     if rows is None:

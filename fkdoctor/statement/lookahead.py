@@ -13,9 +13,10 @@ from sqlalchemy import ColumnElement, FromClause
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.schema import ForeignKey, Table
-from fkdoctor.statement.members import SHOWN, MemberTable, is_going
+from fkdoctor.statement.members import SHOWN, MemberTable, is_going, without_heirs
 from fkdoctor.statement.parts import (
     Query,
+    alone,
     as_text,
     equal,
     make_table,
@@ -47,8 +48,7 @@ def find_torn(members: MemberTable, key: ForeignKey, shared: Sequence[str]) -> Q
             sa.or_(
                 *(same_text(as_text(a)).is_distinct_from(same_text(as_text(b))) for a, b in pairs)
             ),
-            sa.select(sa.literal(1))
-            .select_from(rows)
+            without_heirs(sa.select(sa.literal(1)).select_from(rows), rows, key)
             .where(_points_at(members, key, rows, members.clause))
             .correlate(members.clause)
             .exists(),
@@ -60,7 +60,7 @@ def find_torn(members: MemberTable, key: ForeignKey, shared: Sequence[str]) -> Q
 def find_entangled(members: MemberTable, key: ForeignKey) -> Query:
     """The survivors that reference a duplicate of their own by the key: their identity."""
     rows, other = members.row, members.clause.alias("other")
-    return (
+    return alone(
         sa.select(text_array(members.member_key))
         .select_from(
             members.clause.join(rows, equal(members.row_key, members.member_key)).join(
@@ -71,10 +71,10 @@ def find_entangled(members: MemberTable, key: ForeignKey) -> Query:
             members.clause.c.is_survivor,
             ~other.c.is_survivor,
             equal(members.member_key, members.values("keep", members.key_columns, other)),
-        )
-        .with_hint(rows, "ONLY", "postgresql")
-        .limit(SHOWN)
-    )
+        ),
+        members.table,
+        rows,
+    ).limit(SHOWN)
 
 
 def find_lost_references(
@@ -86,17 +86,17 @@ def find_lost_references(
     """
     rows = _rows_of(referencing)
     keep = members.values("keep", key.referenced_columns)
-    return (
+    return alone(
         sa.select(text_array([rows.c[name] for name in referencing.row_identity]))
         .select_from(members.clause.join(rows, _points_at(members, key, rows, members.clause)))
         .where(
             ~members.clause.c.is_survivor,
             sa.or_(*(value.is_(None) for value in keep)),
             *([~is_going(going, rows)] if going else []),
-        )
-        .with_hint(rows, "ONLY", "postgresql")
-        .limit(SHOWN)
-    )
+        ),
+        referencing,
+        rows,
+    ).limit(SHOWN)
 
 
 def find_loops(members: MemberTable, key: ForeignKey) -> Query:
@@ -116,7 +116,7 @@ def find_loops(members: MemberTable, key: ForeignKey) -> Query:
             sa.func.coalesce(end, at.c[name])
             for end, name in zip(ends, key.referencing_columns, strict=True)
         ]
-        return (
+        return alone(
             sa.select(
                 *(value.label(f"start_{i}") for i, value in enumerate(start)),
                 *(value.label(f"at_{i}") for i, value in enumerate(above)),
@@ -126,8 +126,9 @@ def find_loops(members: MemberTable, key: ForeignKey) -> Query:
             .where(
                 *(at.c[name].is_not(None) for name in key.referencing_columns),
                 sa.or_(map_.c.cluster.is_(None), map_.c.is_survivor, ~_is_at(members, map_, at)),
-            )
-            .with_hint(at, "ONLY", "postgresql")
+            ),
+            members.table,
+            at,
         )
 
     pointing = _rows_of(table, "pointing")
@@ -137,11 +138,7 @@ def find_loops(members: MemberTable, key: ForeignKey) -> Query:
     begin = members.clause.join(pointing, gained).join(
         survivor, equal([survivor.c[name] for name in key.referenced_columns], keep)
     )
-    way = (
-        step(keep, survivor, begin)
-        .with_hint(pointing, "ONLY", "postgresql")
-        .cte("way", recursive=True)
-    )
+    way = alone(step(keep, survivor, begin), members.table, pointing).cte("way", recursive=True)
     start, here = ([way.c[f"{kind}_{i}"] for i in width] for kind in ("start", "at"))
     next_ = _rows_of(table, "next")
     go_on = way.join(next_, equal([next_.c[name] for name in key.referenced_columns], here))

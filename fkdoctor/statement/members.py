@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fkdoctor.schema import Column, ForeignKey, Table, TableName
+from fkdoctor.schema import Column, ForeignKey, LogicalKey, PartitionKey, Table, TableName
 from fkdoctor.statement.parts import (
     Query,
     as_text,
@@ -188,7 +188,8 @@ def name_referencing(key: ForeignKey) -> NamedFromClause:
 
 def without_heirs(query: Query, referencing: FromClause, key: ForeignKey) -> Query:
     """The query of the rows that the key holds for: those of the table alone, or its partitions."""
-    if any(clone.referencing != key.referencing for clone in key.clones):
+    in_parts = isinstance(key, PartitionKey) or (isinstance(key, LogicalKey) and key.partitioned)
+    if in_parts or any(clone.referencing != key.referencing for clone in key.clones):
         return query  # ONLY a partitioned table has no rows
     return query.with_hint(referencing, "ONLY", "postgresql")
 

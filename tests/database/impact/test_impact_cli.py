@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-
-from fkdoctor.cli import main
 
 Execute = Callable[[str], list[tuple[Any, ...]]]
 
@@ -30,42 +26,15 @@ LETTERS = """
 """
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command said and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(
-    database_url: str,
-    execute: Execute,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Runs fkdoctor with these words in an empty directory, on the letters."""
+def run(database_url: str, execute: Execute, fkdoctor: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs fkdoctor with these words, on the letters."""
     execute(LETTERS)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FKDOCTOR_URL", database_url)
-
-    def run(*words: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["fkdoctor", *words])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, out, err)
-
-    return run
+    return fkdoctor
 
 
 def test_an_allowed_delete_is_a_tree_and_exit_code_0(run: Run) -> None:
