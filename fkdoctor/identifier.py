@@ -78,6 +78,15 @@ def split_qualified(text: str) -> tuple[str, ...]:
     )
 
 
+def read_schemas(search_path: str) -> tuple[str, ...]:
+    """The schemas of a search_path as it is written, `"$user"` included; () if it is none."""
+    try:
+        parts = [split_qualified(part.strip()) for part in search_path.split(",") if part.strip()]
+    except ConfigError:
+        return ()
+    return tuple(part[0] for part in parts)
+
+
 def shorten(name: str, suffix: str = "") -> str:
     """`name + suffix`, the name cut so that both fit 63 bytes, never inside a character."""
     room = MAX_BYTES - len(suffix.encode())

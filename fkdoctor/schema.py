@@ -192,6 +192,18 @@ class TriggerFunction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UpsertSource:
+    """SQL in which INSERT … ON CONFLICT may stand: a function's, or that of statements that ran.
+
+    `search_path` is what a bare name in it is looked up in, () where that is not known.
+    """
+
+    label: str
+    source: str
+    search_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RewriteRule:
     """A rule on the table; `instead` replaces the statement.
 
@@ -619,6 +631,7 @@ class Schema:
     unread: tuple[Unread, ...]
     replica_settings: tuple[ReplicaSetting, ...] = ()
     trigger_functions: tuple[TriggerFunction, ...] = ()
+    upsert_sources: tuple[UpsertSource, ...] = ()
     references: tuple[LogicalReference, ...] = ()
     soft_delete_column: str = "deleted_at"
     row_counts: tuple[RowCount, ...] = ()

@@ -18,6 +18,7 @@ from fkdoctor.inspect.assemble import Catalog, Rows, SchemaChanged, assemble_sch
 from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS, explain_failure, passes
 from fkdoctor.resources import execute_query
 from fkdoctor.schema import Schema, Unread
+from fkdoctor.statement.statistics import find_upserting_statements
 
 # First those that print definitions, which look at the present: the sooner after the snapshot, the
 # less can have been dropped meanwhile.
@@ -38,6 +39,8 @@ _QUERIES = (
     "rules",
     "owner_rights",
     "subscriptions",
+    "upserting_functions",
+    "statement_statistics",
     "highest_values",
     "replica_settings",
     "server",
@@ -53,6 +56,8 @@ _OPTIONAL = frozenset(
         "subscriptions",
         "trigger_functions",
         "triggers",
+        "upserting_functions",
+        "upserting_statements",
     }
 )
 
@@ -105,20 +110,36 @@ def _read_schema(connection: Connection, statement_timeout: int) -> Schema:
 def _read_catalog(connection: Connection) -> Catalog:
     rows: dict[str, Rows] = {}
     unread = []
-    for name in _QUERIES:
+    for name in (*_QUERIES, "upserting_statements"):
         savepoint = connection.begin_nested()
         try:
-            rows[name] = _rows(connection, name)
+            rows[name] = (
+                _upserting_statements(connection, rows["statement_statistics"])
+                if name == "upserting_statements"
+                else _rows(connection, name)
+            )
         except DBAPIError as error:
             savepoint.rollback()
+            rows[name] = ()
+            if name == "upserting_statements" and sqlstate(error) == _NOT_LOADED:
+                continue
             if name not in _OPTIONAL or sqlstate(error) != INSUFFICIENT_PRIVILEGE:
                 raise
-            rows[name] = ()
             reason = str(error.orig).splitlines()[0]
             unread.append(Unread(subject=name.replace("_", " "), reason=reason))
         else:
             savepoint.commit()
     return Catalog(rows=rows, unread=tuple(unread))
+
+
+_NOT_LOADED = "55000"
+"""pg_stat_statements is created, and not in shared_preload_libraries."""
+
+
+def _upserting_statements(connection: Connection, where: Rows) -> Rows:
+    if not where:
+        return ()
+    return connection.execute(find_upserting_statements(where[0].schema)).all()
 
 
 def _rows(connection: Connection, name: str) -> Rows:
