@@ -8,7 +8,6 @@ from dataclasses import replace
 from fkdoctor.dedupe.partitions import known_as, lift_keys
 from fkdoctor.dedupe.plan import Obstacle
 from fkdoctor.schema import (
-    Column,
     ForeignKey,
     KeyOperator,
     LogicalKey,
@@ -18,9 +17,7 @@ from fkdoctor.schema import (
     Schema,
     TableKind,
 )
-
-_INTEGERS = frozenset({"smallint", "integer", "bigint"})
-_TEXTS = frozenset({"text", "character varying"})
+from fkdoctor.schema import compared_as as _compared_as
 
 
 def follow_references(schema: Schema, references: Iterable[LogicalReference]) -> Schema:
@@ -97,12 +94,3 @@ def _make_key(schema: Schema, reference: LogicalReference) -> ForeignKey:
         columns=tuple(column.name for column in table.columns),
         partitioned=table.kind is TableKind.PARTITIONED,
     )
-
-
-def _compared_as(theirs: Column, ours: Column) -> tuple[str, str] | None:
-    """The types between which an equality of PostgreSQL's own compares the columns."""
-    pair = {theirs.base_type, ours.base_type}
-    if len(pair) == 1 or pair <= _INTEGERS:
-        return theirs.base_type, ours.base_type
-    # An application that keeps keys of any table in one column keeps them as text.
-    return ("text", "text") if ours.base_type in _TEXTS else None
