@@ -6,11 +6,10 @@ and leaves an invalid index behind when it is cut off, which the next try then t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import Operations
 from alembic.operations.ops import CreateIndexOp
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex
@@ -27,89 +26,40 @@ from fkdoctor.revise.invocation import (
     write,
     write_block,
 )
+from fkdoctor.revise.reversible import Reversible, reversible
 from fkdoctor.revise.rights import require_alterable
 from fkdoctor.schema import Index, Schema, TableName
 
 
-@Operations.register_operation("build_index")
-@Operations.register_operation("remove_index")
-@dataclass(kw_only=True)
-class BuildIndex(MigrateOperation):
-    """An index as `op.create_index` takes it, built beside the writers."""
+@reversible(
+    "build_index",
+    "remove_index",
+    """Drop the index, if it is there.
+
+    Locks: ACCESS EXCLUSIVE on the table, for milliseconds.
+    """,
+)
+@dataclass
+class BuildIndex(Reversible):
+    """Build the index beside the writers, anew where an earlier run left it half built.
+
+    `options` are those of `op.create_index` that begin with `postgresql_`.
+
+    Locks: SHARE UPDATE EXCLUSIVE on the table. Waits for transactions that are open when it
+    begins, at most five minutes.
+    """
 
     name: str
     table: str
     columns: tuple[Any, ...]
+    _: KW_ONLY
     schema: str | None = None
     unique: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
-    undo: bool = False
-
-    @classmethod
-    def build_index(
-        cls,
-        operations: Operations,
-        name: str,
-        table: str,
-        columns: Sequence[Any],
-        *,
-        schema: str | None = None,
-        unique: bool = False,
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        """Build the index beside the writers, anew where an earlier run left it half built.
-
-        `options` are those of `op.create_index` that begin with `postgresql_`.
-
-        Locks: SHARE UPDATE EXCLUSIVE on the table. Waits for transactions that are open when it
-        begins, at most five minutes.
-        """
-        operations.invoke(
-            cls(
-                name=name,
-                table=table,
-                columns=tuple(columns),
-                schema=schema,
-                unique=unique,
-                options=options or {},
-            )
-        )
-
-    @classmethod
-    def remove_index(
-        cls,
-        operations: Operations,
-        name: str,
-        table: str,
-        columns: Sequence[Any],
-        *,
-        schema: str | None = None,
-        unique: bool = False,
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        """Drop the index, if it is there.
-
-        Locks: ACCESS EXCLUSIVE on the table, for milliseconds.
-        """
-        operations.invoke(
-            cls(
-                name=name,
-                table=table,
-                columns=tuple(columns),
-                schema=schema,
-                unique=unique,
-                options=options or {},
-                undo=True,
-            )
-        )
-
-    def reverse(self) -> BuildIndex:
-        """The operation that undoes this one."""
-        return replace(self, undo=not self.undo)
+    options: dict[str, Any] | None = None
 
     def statement(self, schema: str) -> str:
         """The CREATE INDEX CONCURRENTLY."""
-        options = {**self.options, "postgresql_concurrently": True}
+        options = {**(self.options or {}), "postgresql_concurrently": True}
         create = CreateIndexOp(
             self.name, self.table, list(self.columns), schema=schema, unique=self.unique, **options
         )

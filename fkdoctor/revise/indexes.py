@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
@@ -20,7 +21,6 @@ from fkdoctor.revise.ddl import (
     comment_as_created,
     create_index,
     drop_index,
-    drop_index_where_created,
     reindex,
     rename_index,
 )
@@ -60,7 +60,12 @@ class IndexWish:
     @property
     def building(self) -> TableName:
         """The index with its schema while it is built."""
-        return TableName(self.table.schema, shorten(self.name, "_fkdoctor"))
+        return name_building(self.table, self.name)
+
+
+def name_building(table: TableName, name: str) -> TableName:
+    """The index with its schema while it is built, and what is left of it after a crash."""
+    return TableName(table.schema, shorten(name, "_fkdoctor"))
 
 
 def name_index(table: str, columns: Sequence[str]) -> str:
@@ -88,18 +93,25 @@ def add_reference_index(
     return ensure_index(executor, wish)
 
 
-def drop_reference_index(executor: Executor, table: TableName, name: str) -> bool:
-    """Whether the index had been created here; now it is gone."""
+def drop_reference_index(
+    executor: Executor, table: TableName, columns: tuple[str, ...], name: str
+) -> bool:
+    """Whether the index, or a part of it, had been created here; now it is gone."""
     schema = executor.read_schema()
-    wanted = TableName(table.schema, name)
-    indexes = schema.table(table).indexes if schema.has_table(table) else ()
-    created = any(index.name == name and is_created(index.comment) for index in indexes)
+    building = name_building(table, name)
+    created = [
+        TableName(table.schema, index.name)
+        for index in (schema.table(table).indexes if schema.has_table(table) else ())
+        if (index.name == name and is_created(index.comment))
+        or (index.name == building.name and index.columns == columns)
+    ]
     if not created:
-        executor.tell(str(wanted), "it was not created here: left as it is")
+        executor.tell(str(TableName(table.schema, name)), "it was not created here: left as it is")
         return False
     require_alterable(executor, schema, table)
-    executor.tell(str(wanted), "drop it")
-    executor.run(lambda: executor.execute(drop_index_where_created(wanted)))
+    for index in created:
+        executor.tell(str(index), "drop it")
+        executor.run(partial(executor.execute, drop_index(index)))
     return True
 
 

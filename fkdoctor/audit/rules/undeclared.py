@@ -159,12 +159,6 @@ def _adopt(schema: Schema, likeness: Likeness) -> str | None:
     )
 
 
-_DECLARE = (
-    "If it is one, declare it: as a foreign key, where rows can't be left without what they "
-    "reference; or as [[reference]] in fkdoctor.toml, which the audit then watches. If not: the "
-    "ignore list."
-)
-
 RULES = (
     Rule(
         id="FK048",
@@ -179,7 +173,11 @@ RULES = (
             "If it is a reference, nothing keeps it: deleting or merging the other row leaves it "
             "dangling, and no tool that reads foreign keys knows of it."
         ),
-        remedy=_DECLARE,
+        remedy=(
+            "If it is one, declare it: as a foreign key, where rows can't be left without what "
+            "they reference (fkdoctor fix --rule FK048 writes the revisions); or as [[reference]] "
+            "in fkdoctor.toml, which the audit then watches. If not: the ignore list."
+        ),
         check=find_undeclared,
     ),
     Rule(
