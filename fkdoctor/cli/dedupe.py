@@ -99,7 +99,8 @@ _EXAMPLES = 3
     "--on-loop",
     multiple=True,
     metavar="TABLE=POLICY",
-    help="What becomes of a survivor's reference to its own duplicate: refuse or null.",
+    help="What becomes of a survivor's reference to its own duplicate: refuse, null, or inherit "
+    "(what the duplicate references).",
 )
 @click.option(
     "--out",

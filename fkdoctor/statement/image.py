@@ -17,11 +17,11 @@ from sqlalchemy import ColumnElement, FromClause, TableClause
 from sqlalchemy.dialects import postgresql
 
 from fkdoctor.schema import ForeignKey, Table, TableName
+from fkdoctor.statement.ascent import new_reference
 from fkdoctor.statement.members import (
     MemberTable,
     fingerprint_row,
     is_going,
-    new_reference,
 )
 from fkdoctor.statement.parts import (
     Query,
