@@ -37,10 +37,12 @@ from fkdoctor.dedupe.work import (
 )
 from fkdoctor.errors import Blocked, Incomplete, Refused, StalePlan
 from fkdoctor.identifier import quote_all
+from fkdoctor.impact.preview import preview_delete
+from fkdoctor.impact.scope import Scope
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import require_ledger
 from fkdoctor.resources import execute_query
-from fkdoctor.schema import ForeignKey, Schema, Table, TableName
+from fkdoctor.schema import ForeignKey, LogicalKey, Schema, Table, TableKind, TableName
 from fkdoctor.statement import lookahead, merge
 from fkdoctor.statement import members as sql
 from fkdoctor.statement.fields import (
@@ -89,12 +91,13 @@ def apply_dedupe(
     """
     plan, extent = read_plan(path), check_clusters(path)
     require_ledger(connection)
-    schema = inspect_database(connection)
-    _check_plan(plan, schema)
-    schema = follow_references(schema, plan.references)
+    catalog = inspect_database(connection)
+    _check_plan(plan, catalog)
+    schema = follow_references(catalog, plan.references)
     facts = read_facts(connection)
     work = plan_work(schema, plan)
     run = _Run(
+        catalog=catalog,
         schema=schema,
         plan=plan,
         facts=facts,
@@ -158,6 +161,9 @@ def _run_batch(
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
+    """What all batches share. The `schema` is the `catalog` with the keys that a merge follows."""
+
+    catalog: Schema
     schema: Schema
     plan: DedupePlan
     facts: Facts
@@ -388,21 +394,33 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
     # Deferred checks and triggers run now, while what they do can still be seen.
     connection.execute(sa.text("set constraints all immediate"))
     for step in work.steps:
-        if step.key:
-            _refuse_left(connection, derivation, members, step.key)
+        if isinstance(step.key, LogicalKey):
+            going = derivation.members.get(step.key.referencing)
+            left = connection.execute(sql.count_references(members, step.key, going)).scalar_one()
+            _refuse_left(step.key, left)
+    # The duplicates are locked: nobody can come to reference them by a key any more.
+    impact = preview_delete(
+        connection,
+        run.catalog,
+        work.table,
+        selection=merge.select_duplicates(members),
+        scope=Scope(exact=True, shown=0),
+        only=members.table.kind is not TableKind.PARTITIONED,
+    )
+    reached = [(effect.key, effect.rows) for effect in impact.effects]
+    reached += [(obstacle.key, obstacle.rows) for obstacle in impact.obstacles]
+    for key, rows in reached:
+        if key:
+            _refuse_left(key, rows)
     return repointed
 
 
-def _refuse_left(
-    connection: Connection, derivation: Derivation, members: sql.MemberTable, key: ForeignKey
-) -> None:
-    going = derivation.members.get(key.referencing)
-    left = connection.execute(sql.count_references(members, key, going)).scalar_one()
-    if left:
+def _refuse_left(key: ForeignKey, rows: int) -> None:
+    if rows:
         raise _unforeseen(
             Obstacle(
                 subject=key.label,
-                reason=f"{left} references to duplicates are left: a trigger or rule "
+                reason=f"{rows} references to duplicates are left: a trigger or rule "
                 "kept them, or they are of a kind that the plan did not foresee",
             )
         )

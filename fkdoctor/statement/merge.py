@@ -240,6 +240,11 @@ def repoint_and_record(
     return counted
 
 
+def select_duplicates(members: MemberTable) -> Query:
+    """The keys of the duplicates."""
+    return sa.select(*members.member_key).where(~members.clause.c.is_survivor)
+
+
 def delete_and_record(members: MemberTable) -> Query:
     """Deletes the duplicates, which nothing references any more; each goes into the journal.
 
