@@ -18,10 +18,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 from uuid import uuid4
 
 import hypothesis
@@ -31,6 +33,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn, quote_ident
 from pytest_postgresql import factories
 
+from fkdoctor.cli import main
 from fkdoctor.embedded import start_server
 from fkdoctor.embedded.binaries import find_client
 
@@ -97,6 +100,35 @@ def make_database(server_url: str, template: str) -> Iterator[Callable[..., str]
 def database_url(make_database: Callable[..., str]) -> str:
     """The URL of an empty database that is the test's own."""
     return make_database()
+
+
+class Outcome(NamedTuple):
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def fkdoctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Runs fkdoctor with these words in an empty directory. FKDOCTOR_URL is the caller's to set."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["fkdoctor", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        code = ended.value.code or 0
+        assert isinstance(code, int)
+        return Outcome(code, out, err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from fkdoctor.cli.output import write
+from fkdoctor.cli.output import format_option, write
 from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
 from fkdoctor.config import Config, DedupeConfig
@@ -37,6 +36,7 @@ from fkdoctor.render.dedupe import (
     plan_markdown,
     plan_text,
 )
+from fkdoctor.render.document import to_json
 from fkdoctor.render.text import count_of
 from fkdoctor.schema import TableName
 
@@ -99,7 +99,8 @@ _EXAMPLES = 3
     "--on-loop",
     multiple=True,
     metavar="TABLE=POLICY",
-    help="What becomes of a survivor's reference to its own duplicate: refuse or null.",
+    help="What becomes of a survivor's reference to its own duplicate: refuse, null, or inherit "
+    "(what the duplicate references).",
 )
 @click.option(
     "--out",
@@ -123,13 +124,7 @@ _EXAMPLES = 3
     show_default=True,
     help="Clusters in one transaction.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json", "markdown"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json", "markdown")
 @database_options
 def dedupe(
     table: str | None,
@@ -193,7 +188,7 @@ def dedupe(
         if progress is None:
             click.echo("Nothing was changed.", err=True)
         if output_format == "json":
-            write(json.dumps(_document(plan, path, progress), indent=2) + "\n")
+            write(to_json(_document(plan, path, progress)))
         elif progress is not None:
             render = applied_markdown if output_format == "markdown" else applied_text
             write(render(progress, str(plan.table)) + "\n")

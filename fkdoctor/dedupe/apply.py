@@ -363,6 +363,10 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
                 raise _unforeseen(
                     Obstacle(subject=key.label, reason=f"{quote_all(shared)} would change with it")
                 )
+        if key.self_referencing and connection.execute(lookahead.find_loops(members, key)).first():
+            raise _unforeseen(
+                Obstacle(subject=key.label, reason="survivors would come to be above themselves")
+            )
         moved, astray = connection.execute(
             merge.repoint_and_record(
                 members,
@@ -426,7 +430,8 @@ def _delete(
             "was changed and names a row twice.",
             next="Look at the triggers of the table, then apply the plan again.",
         )
-    if not work.delete.siblings:  # else what rows are known by will change yet
+    # What rows of other tables are known by may change yet. Those of the first tell what is merged.
+    if not work.delete.siblings or work.table == run.plan.table:
         connection.execute(merge.record_redirects(members), binds)
     # From the DELETE on, nobody can add a foreign key to the table until this transaction ends.
     keys = execute_query(

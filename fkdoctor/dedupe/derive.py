@@ -8,15 +8,16 @@ plan over all clusters, an apply over those of a batch, to compare with the plan
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
 from fkdoctor.database import read_snapshot
 from fkdoctor.dedupe.obstacles import key_obstacles, mentions
 from fkdoctor.dedupe.ordering import order_by
+from fkdoctor.dedupe.partitions import all_indexes
 from fkdoctor.dedupe.plan import CollisionRule, Obstacle
-from fkdoctor.dedupe.policy import order_of
+from fkdoctor.dedupe.policy import INHERIT, KEEP_REFERENCING, order_of
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.graph import delete_order
 from fkdoctor.resources import execute_query
@@ -24,6 +25,7 @@ from fkdoctor.schema import Schema, Table, TableName
 from fkdoctor.statement import contest as contests
 from fkdoctor.statement import image as images
 from fkdoctor.statement import verdict
+from fkdoctor.statement.ascent import ascent_name, create_ascent
 from fkdoctor.statement.contest import ContestTable, Exclusive
 from fkdoctor.statement.image import ImageTable
 from fkdoctor.statement.members import (
@@ -99,8 +101,9 @@ def derive_collisions(connection: Connection, derivation: Derivation) -> None:
 
     Member tables are made for the tables in which it finds some.
     """
-    (root,) = derivation.members
+    ((root, members),) = derivation.members.items()
     schema = derivation.schema
+    derivation.members[root] = _let_inherit(derivation, members)
     reached = _reach(schema, root)
     for group in reversed(delete_order(schema, reached)):
         again = True
@@ -134,12 +137,15 @@ def _look_at(connection: Connection, derivation: Derivation, name: TableName) ->
     if image is None:
         return False
     if image.own:
+        _climb(connection, image.own)
         for query in images.select_own_ties(image):
             _tie(connection, derivation, query)
     found = _drop_links(connection, derivation, image)
     exclusives = tuple(_find_exclusives(derivation, image))
     if exclusives:
         image = _image_of(derivation, name) or image
+        if image.own:
+            _climb(connection, image.own)  # a link that goes is above nobody
         found += _hold_contests(connection, derivation, image, exclusives)
     if found:
         members = derivation.members[name]
@@ -178,14 +184,16 @@ def _find_exclusives(derivation: Derivation, image: ImageTable) -> Iterator[Excl
     table = image.table
     moving = set(image.moving)
     moving |= {column.name for column in table.columns if column.generated}
-    for place, index in enumerate(table.indexes):
-        operators = derivation.facts.operators.get((table.name, index.constraint or ""), ())
+    for place, (part, index) in enumerate(all_indexes(derivation.schema, table)):
+        operators = derivation.facts.operators.get((part.name, index.constraint or ""), ())
         if (index.unique or operators) and mentions(index, moving):
+            leaves = () if part is table else derivation.schema.leaves(part.name)
             yield Exclusive(
                 place=place,
                 name=index.constraint or index.name,
                 index=index,
                 operators=operators,
+                leaves=tuple(leaf.name for leaf in leaves),
             )
 
 
@@ -196,10 +204,27 @@ def _members_of(connection: Connection, derivation: Derivation, table: Table) ->
         if members is None:
             number = max(len(derivation.members), len(derivation.made))
             members = carry_columns(table, derivation.schema.keys_to(table.name), number)
+            members = _let_inherit(derivation, members)
             connection.execute(create_members(members))
             derivation.made[table.name] = members
         derivation.members[table.name] = members
     return derivation.members[table.name]
+
+
+def _let_inherit(derivation: Derivation, members: MemberTable) -> MemberTable:
+    """The members, whose survivors inherit where the user wants it."""
+    name = members.table.name
+    if derivation.rule(name).above != INHERIT:
+        return members
+    own = [key for key in derivation.schema.keys_to(name) if key.self_referencing]
+    return replace(members, inheriting=tuple(own))
+
+
+def _climb(connection: Connection, members: MemberTable) -> None:
+    """Finds out what survivors inherit, as their clusters are by now."""
+    for key in members.inheriting:
+        connection.execute(drop_temporary(ascent_name(members, key)))
+        connection.execute(create_ascent(members, key))
 
 
 def _drop_links(connection: Connection, derivation: Derivation, image: ImageTable) -> int:
@@ -268,9 +293,12 @@ def _hold_contests(
 
 
 def _refuse_blocked(connection: Connection, derivation: Derivation, contest: ContestTable) -> None:
+    name = contest.image.table.name
+    advice = f"let the other one stay: --on-collision {quote(name.name)}={KEEP_REFERENCING}"
+    if derivation.rule(name).collisions == KEEP_REFERENCING:
+        advice = "take its cluster out of the matches, or that row away"
     for (key,) in connection.execute(verdict.find_blocked_moves(contest)):
         derivation.refuse(
             str(contest.image.table.name),
-            f"row ({', '.join(key)}) would stay and move to where another still is; let the other "
-            f"one stay: --on-collision {quote(contest.image.table.name.name)}=keep_survivors",
+            f"row ({', '.join(key)}) would stay and move to where another still is; {advice}",
         )

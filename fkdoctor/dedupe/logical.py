@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from fkdoctor.dedupe.partitions import known_as, lift_keys
 from fkdoctor.dedupe.plan import Obstacle
 from fkdoctor.schema import (
-    Column,
     ForeignKey,
     KeyOperator,
     LogicalKey,
@@ -15,20 +15,22 @@ from fkdoctor.schema import (
     MatchType,
     ReferentialAction,
     Schema,
+    TableKind,
 )
-
-_INTEGERS = frozenset({"smallint", "integer", "bigint"})
-_TEXTS = frozenset({"text", "character varying"})
+from fkdoctor.schema import compared_as as _compared_as
 
 
 def follow_references(schema: Schema, references: Iterable[LogicalReference]) -> Schema:
-    """The schema in which these references are keys too, but for those with an obstacle."""
+    """The schema in which these references are keys too, but for those with an obstacle.
+
+    Keys of partitions are those of the whole table in it.
+    """
     keys = [
         _make_key(schema, reference)
         for reference in references
         if not any(reference_obstacles(schema, [reference]))
     ]
-    return replace(schema, foreign_keys=(*schema.foreign_keys, *keys))
+    return lift_keys(replace(schema, foreign_keys=(*schema.foreign_keys, *keys)))
 
 
 def reference_obstacles(
@@ -40,6 +42,8 @@ def reference_obstacles(
         theirs = schema.table(reference.referenced).column(reference.referenced_column)
         if reference.elements:
             reason = "the elements of an array reference it, which are not repointed"
+        elif known_as(schema, reference.referencing) != reference.referencing:
+            reason = "it is a column of a partition: name that of the whole table"
         elif _compared_as(theirs, ours) is None:
             reason = f"{ours.type} is not compared with {theirs.type}"
         else:
@@ -88,13 +92,5 @@ def _make_key(schema: Schema, reference: LogicalReference) -> ForeignKey:
         definition=f"{reference.arrow} where {reference.condition}",
         condition=reference.condition,
         columns=tuple(column.name for column in table.columns),
+        partitioned=table.kind is TableKind.PARTITIONED,
     )
-
-
-def _compared_as(theirs: Column, ours: Column) -> tuple[str, str] | None:
-    """The types between which an equality of PostgreSQL's own compares the columns."""
-    pair = {theirs.base_type, ours.base_type}
-    if len(pair) == 1 or pair <= _INTEGERS:
-        return theirs.base_type, ours.base_type
-    # An application that keeps keys of any table in one column keeps them as text.
-    return ("text", "text") if ours.base_type in _TEXTS else None

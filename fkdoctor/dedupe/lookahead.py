@@ -8,11 +8,12 @@ from sqlalchemy import Connection
 
 from fkdoctor.dedupe.derive import Derivation
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
+from fkdoctor.dedupe.partitions import as_written, uncovered_heirs
 from fkdoctor.dedupe.plan import Obstacle, Repoint, Resolution
 from fkdoctor.dedupe.policy import IDENTICAL, REFUSE
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.coverage import Support, key_coverage
-from fkdoctor.schema import ForeignKey, Table, TableName
+from fkdoctor.schema import ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import comparison
 from fkdoctor.statement import lookahead as sql
 from fkdoctor.statement.members import (
@@ -44,9 +45,10 @@ def look_ahead(
                     columns=key.referencing_columns,
                     rows=rows,
                     on_delete=key.on_delete.sql,
-                    indexed=key_coverage(schema, key).support is not Support.NONE,
+                    indexed=key_coverage(schema, as_written(key)).support is not Support.NONE,
                 )
             )
+            obstacles |= dict.fromkeys(_find_uncovered(connection, schema, members, key))
             # Also of rows that go: an obstacle can hide that they do.
             if rows or connection.execute(count_references(members, key)).scalar_one():
                 # What is of a shape that is not handled can't be asked about either.
@@ -56,6 +58,21 @@ def look_ahead(
                 )
         obstacles |= dict.fromkeys(_find_unsettled(connection, derivation, members))
     return tuple(repoints), tuple(obstacles)
+
+
+def _find_uncovered(
+    connection: Connection, schema: Schema, members: MemberTable, key: ForeignKey
+) -> Iterator[Obstacle]:
+    """The rows of heirs that point at duplicates, of which PostgreSQL would not notice."""
+    for own in uncovered_heirs(schema, key):
+        rows = connection.execute(count_references(members, own)).scalar_one()
+        if rows:
+            yield Obstacle(
+                subject=key.label,
+                reason=f"{rows} rows of {own.referencing}, which inherits from {key.referencing}, "
+                "reference duplicates, and the key does not hold for them; declare that as a "
+                "[[reference]] in fkdoctor.toml",
+            )
 
 
 def judge_collisions(connection: Connection, derivation: Derivation) -> tuple[Resolution, ...]:
@@ -150,23 +167,34 @@ def _find_wrongs(
             connection,
             key.label,
             f"{quote_all(shared)} also belongs to {quote(other.name)}, and would change with the "
+            "references to"
+            if other.referencing == key.referencing and set(shared) <= {*other.referencing_columns}
+            else f"{other.label} references its {quote_all(shared)}, which would change with the "
             "references to",
             sql.find_torn(members, key, shared),
         )
     if key.self_referencing:
-        if derivation.rule(table.name).above == REFUSE or not nullable_columns(table, key):
+        rule = derivation.rule(table.name).above
+        if rule == REFUSE or not nullable_columns(table, key):
             yield from _find(
                 connection,
                 key.label,
                 "rows of a cluster reference duplicates themselves",
                 sql.find_entangled(members, key),
             )
-        yield from _find(
-            connection,
-            key.label,
-            "survivors would come to be above themselves",
-            sql.find_loops(members, key),
-        )
+        yield from _find_loops(connection, members, key)
+
+
+def _find_loops(
+    connection: Connection, members: MemberTable, key: ForeignKey
+) -> Iterator[Obstacle]:
+    loops: list[list[str]] = []
+    for start in connection.execute(sql.find_loops(members, key)).scalars():
+        if not any(", ".join(start) in loop for loop in loops):
+            loops.append(connection.execute(sql.trace_loop(members, key, start)).scalar_one())
+    if loops:
+        named = [" → ".join(_name_row([row]) for row in (loop[-1], *loop)) for loop in loops]
+        yield _obstacle(key.label, "survivors would come to be above themselves", named)
 
 
 def _find(connection: Connection, subject: str, wrong: str, query: Query) -> Iterator[Obstacle]:

@@ -7,6 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from fkdoctor.dedupe.partitions import (
+    all_indexes,
+    excludes,
+    heirs,
+    move_obstacles,
+    part_obstacles,
+    parts,
+    places_rows,
+)
 from fkdoctor.dedupe.plan import Obstacle
 from fkdoctor.identifier import quote
 from fkdoctor.schema import (
@@ -17,7 +26,6 @@ from fkdoctor.schema import (
     RewriteRule,
     Schema,
     Table,
-    TableKind,
     TriggerState,
 )
 
@@ -31,7 +39,10 @@ def table_obstacles(schema: Schema, table: Table) -> Iterator[Obstacle]:
             subject=f"database {schema.database}",
             reason=f"session_replication_role is {schema.replication_role}: foreign keys are off",
         )
-    yield from _shape_obstacles(schema, table)
+    if table.partition_of is not None:
+        reason = f"it is a partition of {table.partition_of}: merge the rows of that one"
+        yield Obstacle(subject=str(table.name), reason=reason)
+    yield from part_obstacles(schema, table)
     if table.primary_key is None:
         yield Obstacle(subject=str(table.name), reason="it has no primary key")
     yield from _rule_obstacles(table, table.rules)
@@ -57,7 +68,7 @@ def key_obstacles(schema: Schema, key: ForeignKey) -> Iterator[Obstacle]:
     """What stands against repointing references of the key, given that there are some."""
     table = schema.table(key.referencing)
     columns = set(key.referencing_columns)
-    yield from _shape_obstacles(schema, table)
+    yield from part_obstacles(schema, table)
     identity = table.row_identity
     if not identity:
         yield Obstacle(
@@ -68,18 +79,14 @@ def key_obstacles(schema: Schema, key: ForeignKey) -> Iterator[Obstacle]:
     for name in sorted(columns):
         if table.column(name).generated:
             yield Obstacle(subject=key.label, reason=f"{quote(name)} is a generated column")
-    for other in schema.keys_to(table.name):
-        if columns & set(other.referenced_columns):
-            yield Obstacle(
-                subject=key.label,
-                reason=f"its columns are themselves referenced, by {other.label}",
-            )
     yield from _rule_obstacles(table, table.rules)
-    yield from _unforeseeable_collisions(table, key)
+    yield from move_obstacles(schema, key)
+    yield from _unforeseeable_collisions(schema, table, key)
 
 
 def shared_columns(schema: Schema, key: ForeignKey) -> Iterator[tuple[ForeignKey, tuple[str, ...]]]:
-    """The other keys that some of the key's columns belong to, and these columns."""
+    """The keys that some of the key's columns belong to as well, or that reference them, and these
+    columns: they must not change."""
     mine = (key.referenced, key.referenced_columns, key.referencing_columns)
     for other in schema.keys_from(key.referencing):
         shared = set(key.referencing_columns) & set(other.referencing_columns)
@@ -88,19 +95,9 @@ def shared_columns(schema: Schema, key: ForeignKey) -> Iterator[tuple[ForeignKey
             and (other.referenced, other.referenced_columns, other.referencing_columns) != mine
         ):
             yield other, tuple(sorted(shared))
-
-
-def _shape_obstacles(schema: Schema, table: Table) -> Iterator[Obstacle]:
-    if table.partition_of is not None:
-        yield Obstacle(subject=str(table.name), reason=f"it is a partition of {table.partition_of}")
-    elif table.kind is TableKind.PARTITIONED:
-        yield Obstacle(subject=str(table.name), reason="it is partitioned")
-    elif table.kind is TableKind.FOREIGN:
-        yield Obstacle(subject=str(table.name), reason="it is a foreign table")
-    heirs = [heir.name for heir in schema.tables if table.name in heir.inherits]
-    if table.inherits or heirs:
-        others = ", ".join(str(name) for name in (*table.inherits, *heirs))
-        yield Obstacle(subject=str(table.name), reason=f"it shares rows by inheritance: {others}")
+    for other in schema.keys_to(key.referencing):
+        if shared := set(key.referencing_columns) & set(other.referenced_columns):
+            yield other, tuple(sorted(shared))
 
 
 def _rule_obstacles(table: Table, rules: Iterable[RewriteRule]) -> Iterator[Obstacle]:
@@ -112,13 +109,12 @@ def _rule_obstacles(table: Table, rules: Iterable[RewriteRule]) -> Iterator[Obst
             )
 
 
-def _unforeseeable_collisions(table: Table, key: ForeignKey) -> Iterator[Obstacle]:
+def _unforeseeable_collisions(schema: Schema, table: Table, key: ForeignKey) -> Iterator[Obstacle]:
     """The indexes over the key's columns that could refuse rows in ways nobody asks about."""
     moving = set(key.referencing_columns)
     moving |= {column.name for column in table.columns if column.generated}
-    for index in table.indexes:
-        exclusive = any(c.kind == "x" and c.name == index.constraint for c in table.constraints)
-        if not (index.unique or exclusive) or not mentions(index, moving):
+    for part, index in all_indexes(schema, table):
+        if not (index.unique or excludes(part, index)) or not mentions(index, moving):
             continue
         texts = [index.predicate or "", *(key.expression or "" for key in index.keys)]
         if not index.valid:
@@ -128,7 +124,7 @@ def _unforeseeable_collisions(table: Table, key: ForeignKey) -> Iterator[Obstacl
         else:
             continue
         yield Obstacle(
-            subject=f"{table.name} index {quote(index.name)}",
+            subject=f"{part.name} index {quote(index.name)}",
             reason=f"{reason}, where collisions are not foreseen",
         )
 
@@ -147,13 +143,23 @@ def caveats(schema: Schema, table: Table, keys: tuple[ForeignKey, ...]) -> Itera
     """What happens beside the plan: triggers that fire, keys that do not hold."""
     wanted = [(table, "DELETE")]
     wanted += [(schema.table(name), "UPDATE") for name in sorted({k.referencing for k in keys})]
-    for fired_on, event in wanted:
+    wanted += [
+        (schema.table(key.referencing), event)
+        for key in keys
+        if places_rows(schema, schema.table(key.referencing), key.referencing_columns)
+        for event in ("DELETE", "INSERT")
+    ]
+    wanted = [(part, event) for whole, event in wanted for part in parts(schema, whole)]
+    for fired_on, event in dict.fromkeys(wanted):
         for trigger in fired_on.triggers:
             if event in trigger.events and trigger.state in _FIRES:
                 yield (
                     f"trigger {quote(trigger.name)} on {fired_on.name} fires {trigger.timing} "
                     f"{event}; undo does not take back what it does"
                 )
+    if below := list(heirs(schema, table)):
+        names = ", ".join(str(heir.name) for heir in below)
+        yield f"rows of {names}, which inherit from {table.name}, are not merged"
     for key in keys:
         if isinstance(key, LogicalKey):
             yield (

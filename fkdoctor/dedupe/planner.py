@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from fkdoctor.dedupe.lookahead import judge_collisions, look_ahead, resolve
 from fkdoctor.dedupe.mapping import match_map
 from fkdoctor.dedupe.obstacles import caveats, table_obstacles
 from fkdoctor.dedupe.ordering import live_first, order_by
+from fkdoctor.dedupe.partitions import parts, places_rows
 from fkdoctor.dedupe.plan import (
     Cluster,
     Collision,
@@ -176,7 +177,7 @@ def plan_dedupe(
             repoints=repoints,
             obstacles=(
                 *reference_obstacles(schema, references),
-                *_unreplicable(connection, derivation.members, repoints),
+                *_unreplicable(connection, derivation, repoints),
                 *obstacles,
             ),
             caveats=tuple(_caveats(schema, derivation)),
@@ -292,11 +293,17 @@ def _caveats(schema: Schema, derivation: Derivation) -> Iterator[str]:
 
 
 def _unreplicable(
-    connection: Connection, merged: Iterable[TableName], repoints: Sequence[Repoint]
+    connection: Connection, derivation: Derivation, repoints: Sequence[Repoint]
 ) -> Iterator[Obstacle]:
     """The tables of which a publication forbids what the plan would do."""
-    wanted = {(table, "DELETE") for table in merged} | {
-        (repoint.table, "UPDATE") for repoint in repoints if repoint.rows
+    schema = derivation.schema
+    changes = {(table, "DELETE") for table in derivation.members}
+    for repoint in repoints:
+        if repoint.rows:
+            moves = places_rows(schema, schema.table(repoint.table), repoint.columns)
+            changes |= {(repoint.table, event) for event in ("UPDATE", "DELETE")[: 1 + moves]}
+    wanted = {
+        (part.name, event) for name, event in changes for part in parts(schema, schema.table(name))
     }
     for row in execute_query(connection, "dedupe/unreplicable"):
         if (TableName(row.schema, row.name), row.event) in wanted:

@@ -308,7 +308,9 @@ def _impact(
     why: Path | None,
 ) -> Impact:
     touched[find_family(question.schema, question.table)].add(question.event)
-    found = find_caveats(question.schema, question.reach, touched)
+    found = tuple(find_caveats(question.schema, question.reach, touched))
+    if verdict is Verdict.ALLOWED and any(caveat.decisive for caveat in found):
+        verdict = Verdict.UNCERTAIN
     return Impact(
         command=question.event.name,
         table=question.table,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from fkdoctor.identifier import quote
+from fkdoctor.identifier import quote, quote_all
 from fkdoctor.impact.effect import Caveat
 from fkdoctor.impact.firing import Event
 from fkdoctor.impact.reach import Reach
+from fkdoctor.inspect.plpgsql import Return, read_trigger_function
 from fkdoctor.schema import (
     ForeignKey,
     RewriteRule,
@@ -53,10 +54,12 @@ def _table_caveats(schema: Schema, table: Table, event: Event) -> Iterator[Cavea
     for trigger in table.triggers:
         if _WORDS[event] in trigger.events and _fires(schema, trigger):
             each = "for each row" if trigger.for_each_row else "once"
+            interference = _interference(schema, trigger, event)
             yield Caveat(
                 subject=f"{table.name}.{quote(trigger.name)}",
                 reason=f"the trigger runs {trigger.function} {trigger.timing} {_WORDS[event]}, "
-                f"{each}: what it does is not foreseen",
+                f"{each}: {interference or 'what else it does is not foreseen'}",
+                decisive=interference is not None,
             )
     for rule in table.rules:
         if rule.event == _WORDS[event] and _fires(schema, rule):
@@ -65,14 +68,47 @@ def _table_caveats(schema: Schema, table: Table, event: Event) -> Iterator[Cavea
                 subject=f"{table.name}.{quote(rule.name)}",
                 reason=f"the rule does something {instead} the {rule.event}; if a foreign key "
                 "causes it, that can fail",
+                decisive=True,
             )
     if table.kind is TableKind.FOREIGN:
-        yield Caveat(subject=str(table.name), reason="it is a foreign table: rows are elsewhere")
+        yield Caveat(
+            subject=str(table.name),
+            reason="it is a foreign table: rows are elsewhere",
+            decisive=True,
+        )
     if table.row_security and event is Event.DELETE:
         yield Caveat(
             subject=str(table.name),
             reason="it has row security: a role subject to it deletes only rows that it may see",
         )
+
+
+def _interference(schema: Schema, trigger: Trigger, event: Event) -> str | None:
+    """How the trigger could keep a row as it is or stop the statement; None if it does neither.
+
+    What the statements in its function come to when they run is not asked.
+    """
+    function = schema.trigger_function(trigger)
+    if function is None or function.language != "plpgsql":
+        return "what it does is not foreseen"
+    behaviour = read_trigger_function(
+        function.source,
+        _WORDS[event],
+        timing=trigger.timing,
+        level="ROW" if trigger.for_each_row else "STATEMENT",
+        depth=None,
+    )
+    if behaviour.always_fails:
+        return "it raises an error"
+    # What the others return, nobody reads.
+    if trigger.for_each_row and trigger.timing == "BEFORE":
+        if behaviour.may_skip:
+            return "it can return NULL, and the row stays as it is"
+        if Return.UNKNOWN in behaviour.returns:
+            return "what it returns is not foreseen"
+        if behaviour.restores:
+            return f"it can put back {quote_all(tuple(sorted(behaviour.restores)))}"
+    return "it can raise an error" if Return.ERROR in behaviour.returns else None
 
 
 def _fires(schema: Schema, item: Trigger | RewriteRule) -> bool:

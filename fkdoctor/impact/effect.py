@@ -120,10 +120,14 @@ class KeyOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class Caveat:
-    """Something the preview cannot see into, or leaves out: `subject` and why."""
+    """Something the preview cannot see into, or leaves out: `subject` and why.
+
+    Where it is `decisive`, it can keep rows from being deleted or changed, or stop the statement.
+    """
 
     subject: str
     reason: str
+    decisive: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,9 +133,9 @@ def _compare_end(impact: Impact, constraint: str | None, at_commit: bool) -> Ite
 
 def _compare_rows(impact: Impact, deleted: Mapping[TableName, int]) -> Iterator[str]:
     possible = set(impact.possible) or {impact.verdict}
-    if Verdict.UNCERTAIN in possible:
-        return
-    if Verdict.ALLOWED not in possible:
+    if Verdict.UNCERTAIN in possible and not any(caveat.decisive for caveat in impact.caveats):
+        return  # not all rows were counted
+    if not possible & {Verdict.ALLOWED, Verdict.UNCERTAIN}:
         yield f"the preview said {impact.verdict.value}"
         return
     foreseen: Counter[TableName] = Counter()

@@ -102,12 +102,12 @@ def answer_text(answer: Answer, *, colour: bool = False) -> str:
             for caveat in impact.caveats
         ]
     if answer.rehearsal is not None:
-        lines += ["", *_rehearsal_lines(answer.rehearsal)]
+        lines += ["", *_rehearsal_lines(impact, answer.rehearsal)]
     text = "\n".join(lines) + "\n"
     return text if colour else click.unstyle(text)
 
 
-def _rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
+def _rehearsal_lines(impact: Impact, rehearsal: Rehearsal) -> Iterator[str]:
     took = f"({rehearsal.seconds:.1f} s, rolled back)"
     if rehearsal.error is not None:
         when = " at COMMIT" if rehearsal.at_commit else ""
@@ -118,17 +118,21 @@ def _rehearsal_lines(rehearsal: Rehearsal) -> Iterator[str]:
         yield f"Rehearsed: {rows} deleted, {updates} {took}"
     if rehearsal.differences:
         yield from (f"✖ Not as foreseen: {difference}" for difference in rehearsal.differences)
+    elif rehearsal.error is not None and impact.verdict is Verdict.UNCERTAIN:
+        yield "⚠ The preview had left open whether it would."
     else:
         yield "✔ As foreseen."
 
 
 def summarise(impact: Impact) -> str:
     """Verdict and counts in one line."""
-    counts = f"{count_of(impact.deleted_rows, 'row')} deleted"
-    if impact.changed_rows:
-        counts += f", {count_of(impact.changed_rows, 'row')} changed"
-    tables = len({effect.table for effect in impact.effects if effect.rows})
-    counts += f", in {count_of(tables, 'table')}"
+    parts = [f"{count_of(impact.changed_rows, 'row')} changed"]
+    if impact.deleted_rows or impact.command != "UPDATE":
+        deleted = f"{count_of(impact.deleted_rows, 'row')} deleted"
+        parts = [deleted, *parts] if impact.changed_rows else [deleted]
+    if tables := {effect.table for effect in impact.effects if effect.rows}:
+        parts.append(f"in {count_of(len(tables), 'table')}")
+    counts = ", ".join(parts)
     if impact.estimated:
         counts = f"about {counts}"
     words = {
@@ -304,7 +308,8 @@ def answer_document(answer: Answer) -> dict[str, Any]:
             for pair in impact.key_orders
         ],
         "caveats": [
-            {"subject": caveat.subject, "reason": caveat.reason} for caveat in impact.caveats
+            {"subject": caveat.subject, "reason": caveat.reason, "decisive": caveat.decisive}
+            for caveat in impact.caveats
         ],
         "why": _path(impact.why) if impact.why is not None else None,
         "rehearsal": rehearsal
@@ -358,7 +363,7 @@ def answer_markdown(answer: Answer) -> str:
     if impact.why is not None:
         lines += _section("Why that row", (code(describe_path(impact.why)),))
     if answer.rehearsal is not None:
-        lines += ["", *_rehearsal_lines(answer.rehearsal)]
+        lines += ["", *_rehearsal_lines(impact, answer.rehearsal)]
     return "\n".join(lines) + "\n"
 
 

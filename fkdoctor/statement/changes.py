@@ -22,8 +22,8 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from fkdoctor.schema import Constraint, ForeignKey, Index, Schema, Table, TableName
 from fkdoctor.statement.closure import GONE, Check, Closure, Hop, compared, is_at_binds
 from fkdoctor.statement.images import index_entries, refuses, same_entry
-from fkdoctor.statement.lookup import TID, alone, rows_of
-from fkdoctor.statement.parts import Query, make_table, match_key, plain_type, quoted
+from fkdoctor.statement.lookup import TID, rows_of
+from fkdoctor.statement.parts import Query, alone, make_table, match_key, plain_type, quoted
 
 _COLUMNS = ("leaf", "at", "level", "via", "until")
 

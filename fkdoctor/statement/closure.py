@@ -24,8 +24,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.schema import Column, ForeignKey, Table, TableName
-from fkdoctor.statement.lookup import TID, alone, place, rows_of
-from fkdoctor.statement.parts import Query, make_table, match_key, plain_type
+from fkdoctor.statement.lookup import TID, place, rows_of
+from fkdoctor.statement.parts import Query, alone, make_table, match_key, plain_type
 
 GONE, SETTLED, CONTESTED, STAYS = "gone", "settled", "contested", "stays"
 """What has become of a referencing row when a key looks at it.

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, FromClause
 from fkdoctor.schema import Table
 from fkdoctor.statement.image import ImageTable, follow_keys
 from fkdoctor.statement.members import SHOWN, MemberTable
-from fkdoctor.statement.parts import Query, as_text, collated, equal, same_text, text_array
+from fkdoctor.statement.parts import Query, alone, as_text, collated, equal, same_text, text_array
 
 
 def judge_losers(image: ImageTable, members: MemberTable) -> sa.Update:
@@ -27,17 +27,20 @@ def judge_losers(image: ImageTable, members: MemberTable) -> sa.Update:
             for one, other in compared.values.values()
         ),
     )
-    judged = (
-        sa.select(
-            *(compared.loser.c[f"member_{i}"] for i in range(members.key_width)),
-            differs.label("differs"),
-        )
-        .select_from(compared.source)
-        .where(*compared.conditions)
-        .with_hint(compared.gone, "ONLY", "postgresql")
-        .with_hint(compared.kept, "ONLY", "postgresql")
-        .subquery("judged")
-    )
+    judged = alone(
+        alone(
+            sa.select(
+                *(compared.loser.c[f"member_{i}"] for i in range(members.key_width)),
+                differs.label("differs"),
+            )
+            .select_from(compared.source)
+            .where(*compared.conditions),
+            image.table,
+            compared.gone,
+        ),
+        image.table,
+        compared.kept,
+    ).subquery("judged")
     key = [
         collated(members.column(name), judged.c[f"member_{i}"])
         for i, name in enumerate(members.key_columns)
@@ -60,20 +63,24 @@ def select_differing(image: ImageTable, members: MemberTable) -> Query:
     compared = _compare_losers(image, members)
     pairs = compared.values.values()
     loser = compared.loser
-    return (
-        sa.select(
-            loser.c.because,
-            text_array(members.values("member", members.key_columns, loser)).label("lost"),
-            text_array(members.values("keep", members.key_columns, loser)).label("kept"),
-            text_array([pair[0] for pair in pairs]).label("lost_values"),
-            text_array([pair[1] for pair in pairs]).label("kept_values"),
-        )
-        .select_from(compared.source)
-        .where(*compared.conditions, loser.c.differs)
-        .order_by(loser.c.because, *members.values("member", members.key_columns, loser))
-        .limit(SHOWN)
-        .with_hint(compared.gone, "ONLY", "postgresql")
-        .with_hint(compared.kept, "ONLY", "postgresql")
+    return alone(
+        alone(
+            sa.select(
+                loser.c.because,
+                text_array(members.values("member", members.key_columns, loser)).label("lost"),
+                text_array(members.values("keep", members.key_columns, loser)).label("kept"),
+                text_array([pair[0] for pair in pairs]).label("lost_values"),
+                text_array([pair[1] for pair in pairs]).label("kept_values"),
+            )
+            .select_from(compared.source)
+            .where(*compared.conditions, loser.c.differs)
+            .order_by(loser.c.because, *members.values("member", members.key_columns, loser))
+            .limit(SHOWN),
+            image.table,
+            compared.gone,
+        ),
+        image.table,
+        compared.kept,
     )
 
 

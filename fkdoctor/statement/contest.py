@@ -25,7 +25,9 @@ from fkdoctor.statement.image import ImageTable, key_of
 from fkdoctor.statement.members import is_member
 from fkdoctor.statement.parts import (
     Query,
+    alone,
     equal,
+    is_in,
     make_table,
     plain_type,
     quoted,
@@ -35,12 +37,17 @@ from fkdoctor.statement.parts import (
 @dataclass(frozen=True, kw_only=True)
 class Exclusive:
     """A constraint that two rows can break together: its index, and the operators it compares by
-    where these are not plain equality."""
+    where these are not plain equality. It is over rows in `leaves`, where only these have it."""
 
     place: int
     name: str
     index: Index
     operators: tuple[str, ...] = ()
+    leaves: tuple[TableName, ...] = ()
+
+    def covers(self, rows: FromClause) -> list[ColumnElement[bool]]:
+        """What is true of the rows of its table that it is over."""
+        return [is_in(rows, self.leaves)] if self.leaves else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,15 +133,16 @@ def _final_terms(contest: ContestTable, exclusive: Exclusive) -> Query:
         .lateral("terms")
     )
     here = equal([rows.c[name] for name in image.identity], image.key())
-    return (
+    return alone(
         sa.select(
             *(image.clause.c[name] for name in contest.key_names),
             image.clause.c.clusters,
             *_labelled(exclusive, terms),
         )
         .select_from(image.clause.join(rows, here).join(terms, sa.true()))
-        .where(terms.c.holds, *_comparable(exclusive, terms))
-        .with_hint(rows, "ONLY", "postgresql")
+        .where(terms.c.holds, *_comparable(exclusive, terms), *exclusive.covers(rows)),
+        table,
+        rows,
     )
 
 
@@ -143,16 +151,16 @@ def _standing_terms(contest: ContestTable, exclusive: Exclusive) -> Subquery:
     image, table = contest.image, contest.image.table
     columns = [column.name for column in table.columns]
     rows = make_table(table.name, columns).alias(quoted(table.name.name))
-    return (
+    return alone(
         sa.select(
             *(rows.c[name].label(f"key_{i}") for i, name in enumerate(image.identity)),
             *_terms(exclusive.index, rows),
         )
         .select_from(rows)
-        .where(_holds(exclusive.index))
-        .with_hint(rows, "ONLY", "postgresql")
-        .subquery("standing")
-    )
+        .where(_holds(exclusive.index), *exclusive.covers(rows)),
+        table,
+        rows,
+    ).subquery("standing")
 
 
 def _terms(index: Index, rows: FromClause) -> list[ColumnElement[Any]]:

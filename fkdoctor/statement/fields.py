@@ -21,6 +21,8 @@ from fkdoctor.statement.members import MemberTable
 from fkdoctor.statement.parts import (
     NamedType,
     Query,
+    alone,
+    alone_change,
     as_text,
     collated,
     equal,
@@ -87,13 +89,16 @@ def create_fields(fields: FieldTable) -> CreateFilled:
     ]
     return CreateFilled(
         fields.name,
-        sa.select(
-            *(value.label(f"key_{i}") for i, value in enumerate(key)),
-            *(merged.c[f"value_{i}"] for i in range(len(values))),
-        )
-        .select_from(merged.join(now, equal(fields.members.row_key, key)))
-        .where(sa.or_(*changes))
-        .with_hint(now, "ONLY", "postgresql"),
+        alone(
+            sa.select(
+                *(value.label(f"key_{i}") for i, value in enumerate(key)),
+                *(merged.c[f"value_{i}"] for i in range(len(values))),
+            )
+            .select_from(merged.join(now, equal(fields.members.row_key, key)))
+            .where(sa.or_(*changes)),
+            fields.members.table,
+            now,
+        ),
     )
 
 
@@ -123,7 +128,7 @@ def _ranked_rows(fields: FieldTable) -> Subquery:
                 else sa.false()
             ).label(f"new_{number}")
         )
-    return (
+    return alone(
         sa.select(
             *keep,
             place(usual).label("place"),
@@ -132,10 +137,10 @@ def _ranked_rows(fields: FieldTable) -> Subquery:
             *news,
         )
         .select_from(members.clause.join(row, equal(members.row_key, members.member_key)))
-        .where(members.clause.c.keep_0.is_not(None))
-        .with_hint(row, "ONLY", "postgresql")
-        .subquery("ranked")
-    )
+        .where(members.clause.c.keep_0.is_not(None)),
+        fields.members.table,
+        row,
+    ).subquery("ranked")
 
 
 def _preference(kind: str, argument: str, column: Column, row: FromClause) -> list[Any]:
@@ -203,21 +208,20 @@ def update_and_record(fields: FieldTable) -> Query:
         collated(members.column(name), fields.clause.c[f"key_{i}"])
         for i, name in enumerate(members.key_columns)
     ]
-    found = (
+    found = alone(
         sa.select(
             members.clause.c.cluster,
             *(value.label(f"key_{i}") for i, value in enumerate(key)),
             *(old.c[name].label(f"old_{i}") for i, name in enumerate(fields.rules)),
             *(fields.clause.c[f"value_{i}"] for i in range(len(fields.rules))),
-        )
-        .select_from(
+        ).select_from(
             fields.clause.join(old, equal([old.c[name] for name in members.key_columns], key)).join(
                 members.clause, equal(members.member_key, key)
             )
-        )
-        .with_hint(old, "ONLY", "postgresql")
-        .subquery("found")
-    )
+        ),
+        fields.members.table,
+        old,
+    ).subquery("found")
     here = equal(
         [new.c[name] for name in members.key_columns],
         [
@@ -233,8 +237,7 @@ def update_and_record(fields: FieldTable) -> Query:
         )
     )
     changed = (
-        sa.update(new)
-        .with_hint("ONLY", dialect_name="postgresql")
+        alone_change(sa.update(new), table)
         .values(values)
         .where(here)
         .returning(

@@ -17,14 +17,15 @@ from sqlalchemy import ColumnElement, FromClause, TableClause
 from sqlalchemy.dialects import postgresql
 
 from fkdoctor.schema import ForeignKey, Table, TableName
+from fkdoctor.statement.ascent import new_reference
 from fkdoctor.statement.members import (
     MemberTable,
     fingerprint_row,
     is_going,
-    new_reference,
 )
 from fkdoctor.statement.parts import (
     Query,
+    alone,
     collated,
     equal,
     make_table,
@@ -97,15 +98,17 @@ def create_image(image: ImageTable) -> CreateFilled:
     source, finals, clusters = follow_keys(image, rows, hits.join(rows, here))
     return CreateFilled(
         image.name,
-        sa.select(
-            *(rows.c[name].label(f"key_{i}") for i, name in enumerate(image.identity)),
-            *(finals[name].label(f"final_{i}") for i, name in enumerate(image.moving)),
-            sa.func.pg_catalog.array_remove(postgresql.array(clusters), sa.null()).label(
-                "clusters"
-            ),
-        )
-        .select_from(source)
-        .with_hint(rows, "ONLY", "postgresql"),
+        alone(
+            sa.select(
+                *(rows.c[name].label(f"key_{i}") for i, name in enumerate(image.identity)),
+                *(finals[name].label(f"final_{i}") for i, name in enumerate(image.moving)),
+                sa.func.pg_catalog.array_remove(postgresql.array(clusters), sa.null()).label(
+                    "clusters"
+                ),
+            ).select_from(source),
+            image.table,
+            rows,
+        ),
     )
 
 
@@ -113,11 +116,12 @@ def _pointing(image: ImageTable, key: ForeignKey, members: MemberTable) -> Query
     """The rows that reference a duplicate by the key, and stay."""
     rows = image.rows("pointing")
     pointed_at = members.values("member", key.referenced_columns)
-    found = (
+    found = alone(
         sa.select(*(rows.c[name].label(f"key_{i}") for i, name in enumerate(image.identity)))
         .select_from(members.clause.join(rows, references(key, pointed_at, rows)))
-        .where(~members.clause.c.is_survivor)
-        .with_hint(rows, "ONLY", "postgresql")
+        .where(~members.clause.c.is_survivor),
+        image.table,
+        rows,
     )
     return found.where(~is_going(image.own, rows)) if image.own else found
 
@@ -152,11 +156,9 @@ def find_links(image: ImageTable) -> Iterator[Query]:
     for first, second in _pairs(image):
         source, linked, _ = _link(rows, first, second)
         yield (
-            sa.select(sa.literal(1))
-            .select_from(source)
-            .where(linked)
-            .with_hint(rows, "ONLY", "postgresql")
-            .limit(1)
+            alone(
+                sa.select(sa.literal(1)).select_from(source).where(linked), image.table, rows
+            ).limit(1)
         )
 
 
@@ -171,18 +173,21 @@ def insert_links(image: ImageTable, members: MemberTable) -> Iterator[sa.Insert]
         source, linked, cluster = _link(rows, first, second)
         yield members.clause.insert().from_select(
             list(members.clause.c),
-            sa.select(
-                cluster,
-                sa.false(),
-                fingerprint_row(),
-                sa.literal(f"{first[0].label} and {second[0].label}"),
-                sa.false(),
-                *(rows.c[name] for name in members.carried),
-                *nothing,
-            )
-            .select_from(source)
-            .where(linked, ~is_going(members, rows))
-            .with_hint(rows, "ONLY", "postgresql"),
+            alone(
+                sa.select(
+                    cluster,
+                    sa.false(),
+                    fingerprint_row(),
+                    sa.literal(f"{first[0].label} and {second[0].label}"),
+                    sa.false(),
+                    *(rows.c[name] for name in members.carried),
+                    *nothing,
+                )
+                .select_from(source)
+                .where(linked, ~is_going(members, rows)),
+                image.table,
+                rows,
+            ),
         )
 
 
@@ -228,9 +233,12 @@ def select_own_ties(image: ImageTable) -> Iterator[Query]:
         rows = own.row
         here = equal(own.row_key, own.values("member", own.key_columns, mine))
         yield (
-            sa.select(postgresql.array([mine.c.cluster, theirs.c.cluster]))
-            .select_from(mine.join(rows, here).join(theirs, references(key, pointed_at, rows)))
-            .where(~theirs.c.is_survivor, mine.c.cluster != theirs.c.cluster)
-            .distinct()
-            .with_hint(rows, "ONLY", "postgresql")
+            alone(
+                sa.select(postgresql.array([mine.c.cluster, theirs.c.cluster]))
+                .select_from(mine.join(rows, here).join(theirs, references(key, pointed_at, rows)))
+                .where(~theirs.c.is_survivor, mine.c.cluster != theirs.c.cluster)
+                .distinct(),
+                image.table,
+                rows,
+            )
         )

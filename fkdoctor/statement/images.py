@@ -14,8 +14,8 @@ from sqlalchemy import ColumnElement, FromClause, Subquery
 from sqlalchemy.sql import quoted_name
 
 from fkdoctor.schema import Constraint, Index, Table
-from fkdoctor.statement.lookup import TID, alone, place, rows_of
-from fkdoctor.statement.parts import NamedType, Query, quoted, text_array
+from fkdoctor.statement.lookup import TID, place, rows_of
+from fkdoctor.statement.parts import NamedType, Query, alone, quoted, text_array
 
 _NUMBER = "fkdoctor_number"
 _LEAF, _AT = "fkdoctor_leaf", "fkdoctor_at"

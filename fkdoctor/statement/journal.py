@@ -15,10 +15,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fkdoctor.schema import Column, ForeignKey, Table, TableKind, TableName, UniqueKey
+from fkdoctor.schema import Column, ForeignKey, Table, TableName, UniqueKey
 from fkdoctor.statement.parts import (
     NamedType,
     Query,
+    alone,
+    alone_change,
     collated,
     equal,
     image,
@@ -107,16 +109,16 @@ def find_changed_references(
     rows = _rows_now(table)
     now = image([table.column(name) for name in columns], [rows.c[name] for name in columns])
     here = equal([rows.c[name] for name in key_columns], _written_key(table, key_columns))
-    return (
+    return alone(
         sa.select(*_FOUND)
         .select_from(_ENTRY.outerjoin(rows, here))
         .where(
             _OF_BATCH,
             sa.or_(rows.c[key_columns[0]].is_(None), now.is_distinct_from(_ENTRY.c.after)),
-        )
-        .with_hint(rows, "ONLY", "postgresql")
-        .order_by(*_FOUND)
-    )
+        ),
+        table,
+        rows,
+    ).order_by(*_FOUND)
 
 
 def find_taken_keys(table: Table, unique: UniqueKey) -> Query:
@@ -145,13 +147,11 @@ def find_taken_keys(table: Table, unique: UniqueKey) -> Query:
         taken = sa.and_(*(now.is_not_distinct_from(value) for now, value in pairs))
     else:
         taken = sa.and_(*(now == value for now, value in pairs))
-    return (
-        sa.select(*_FOUND)
-        .select_from(_ENTRY.join(rows, taken))
-        .where(_OF_BATCH, ~returns)
-        .with_hint(rows, "ONLY", "postgresql")
-        .order_by(*_FOUND)
-    )
+    return alone(
+        sa.select(*_FOUND).select_from(_ENTRY.join(rows, taken)).where(_OF_BATCH, ~returns),
+        table,
+        rows,
+    ).order_by(*_FOUND)
 
 
 def find_missing_referenced(table: Table, key: ForeignKey, referenced: Table) -> Query:
@@ -178,8 +178,7 @@ def find_missing_referenced(table: Table, key: ForeignKey, referenced: Table) ->
             match_key(key, again, pointers),
         )
     )
-    if referenced.kind is not TableKind.PARTITIONED:
-        there = there.with_hint(rows, "ONLY", "postgresql")
+    there = alone(there, referenced, rows)
     return (
         sa.select(*_FOUND)
         .select_from(_ENTRY)
@@ -234,13 +233,13 @@ def find_altered_restorations(
     rows = _rows_now(table)
     now = image([table.column(name) for name in columns], [rows.c[name] for name in columns])
     here = equal([rows.c[name] for name in key_columns], _written_key(table, key_columns))
-    return (
+    return alone(
         sa.select(*_FOUND)
         .select_from(_ENTRY.outerjoin(rows, here))
-        .where(_OF_BATCH, now.is_distinct_from(_ENTRY.c.before))
-        .with_hint(rows, "ONLY", "postgresql")
-        .order_by(*_FOUND)
-    )
+        .where(_OF_BATCH, now.is_distinct_from(_ENTRY.c.before)),
+        table,
+        rows,
+    ).order_by(*_FOUND)
 
 
 def repoint_back(table: Table, key_columns: Sequence[str], columns: Sequence[str]) -> Query:
@@ -251,8 +250,7 @@ def repoint_back(table: Table, key_columns: Sequence[str], columns: Sequence[str
     rows = make_table(table.name, {*key_columns, *columns})
     now = image([table.column(name) for name in columns], [rows.c[name] for name in columns])
     back = (
-        sa.update(rows)
-        .with_hint("ONLY", dialect_name="postgresql")
+        alone_change(sa.update(rows), table)
         .values({name: _written("before", table.column(name)) for name in columns})
         .where(
             equal([rows.c[name] for name in key_columns], _written_key(table, key_columns)),

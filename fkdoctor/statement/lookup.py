@@ -15,10 +15,11 @@ from sqlalchemy import ColumnElement, FromClause
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.identifier import quote
-from fkdoctor.schema import Column, ForeignKey, Schema, Table, TableKind
+from fkdoctor.schema import Column, ForeignKey, Schema, Table
 from fkdoctor.statement.parts import (
     NamedType,
     Query,
+    alone,
     collated,
     make_table,
     match_key,
@@ -36,13 +37,6 @@ def rows_of(table: Table, alias: str) -> NamedFromClause:
     """The table's rows, with their places."""
     columns = (column.name for column in table.columns)
     return make_table(table.name, (*_PLACE, *columns)).alias(quoted(alias))
-
-
-def alone(query: Query, table: Table, rows: FromClause) -> Query:
-    """The query on the table with its partitions, but without the tables that inherit from it."""
-    if table.kind is TableKind.PARTITIONED:
-        return query
-    return query.with_hint(rows, "ONLY", "postgresql")
 
 
 def place(rows: FromClause) -> list[ColumnElement[Any]]:

@@ -26,6 +26,7 @@ from fkdoctor.schema import ForeignKey, TableName
 from fkdoctor.statement.members import MemberTable, fingerprint_row, name_referencing, without_heirs
 from fkdoctor.statement.parts import (
     Query,
+    alone,
     as_text,
     collated,
     equal,
@@ -64,15 +65,17 @@ def create_matches(members: MemberTable, match: Sequence[ColumnElement[Any]]) ->
     """
     names = [f"member_{i}" for i in range(len(members.carried))]
     computed = (
-        sa.select(
-            *(
-                members.row.c[column].label(f"member_{i}")
-                for i, column in enumerate(members.carried)
-            ),
-            *(value.label(f"match_{i}") for i, value in enumerate(match)),
+        alone(
+            sa.select(
+                *(
+                    members.row.c[column].label(f"member_{i}")
+                    for i, column in enumerate(members.carried)
+                ),
+                *(value.label(f"match_{i}") for i, value in enumerate(match)),
+            ).select_from(members.row),
+            members.table,
+            members.row,
         )
-        .select_from(members.row)
-        .with_hint(members.row, "ONLY", "postgresql")
         .offset(0)  # else PostgreSQL would compute the match values at each mention
         .subquery("computed")
     )
@@ -176,7 +179,7 @@ def _candidates(
     """The matches, with the fingerprint of each row and what it has in `order`, as `order_i`."""
     matches = _matches(members)
     # A query of its own, in which a user's expression meets no names but those of the table.
-    rows = (
+    rows = alone(
         sa.select(
             *(value.label(f"key_{i}") for i, value in enumerate(members.row_key)),
             fingerprint_row().label("fingerprint"),
@@ -185,11 +188,10 @@ def _candidates(
                 for i, ordering in enumerate(order)
                 if ordering.expression is not None
             ),
-        )
-        .select_from(members.row)
-        .with_hint(members.row, "ONLY", "postgresql")
-        .subquery("rows")
-    )
+        ).select_from(members.row),
+        members.table,
+        members.row,
+    ).subquery("rows")
     matched_key = members.values("member", members.key_columns, matches)
     source = matches.join(rows, equal(_key_of(members, rows), matched_key))
     number: ColumnElement[Any] = sa.literal(0)

@@ -11,7 +11,15 @@ from sqlalchemy.schema import CreateTable
 from fkdoctor.schema import TableName
 from fkdoctor.statement.matches import MATCHES
 from fkdoctor.statement.members import SHOWN, MemberTable
-from fkdoctor.statement.parts import Query, collated, equal, make_table, plain_type, text_array
+from fkdoctor.statement.parts import (
+    Query,
+    alone,
+    collated,
+    equal,
+    make_table,
+    plain_type,
+    text_array,
+)
 from fkdoctor.statement.temporary import CreateFilled, analyze_temporary
 
 _PAIRS = "fkdoctor_pair"
@@ -85,10 +93,11 @@ def find_missing(members: MemberTable, side: str) -> Query:
     pairs = _pairs(members)
     key = _side(members, side, pairs)
     there = (
-        sa.select(sa.literal(1))
-        .select_from(members.row)
-        .where(equal(members.row_key, key))
-        .with_hint(members.row, "ONLY", "postgresql")
+        alone(
+            sa.select(sa.literal(1)).select_from(members.row).where(equal(members.row_key, key)),
+            members.table,
+            members.row,
+        )
         .correlate(pairs)
         .exists()
     )
@@ -162,12 +171,17 @@ def create_matches_of_pairs(members: MemberTable) -> CreateFilled:
     root = of("root")
     return CreateFilled(
         MATCHES,
-        sa.select(
-            *(members.row.c[name].label(f"member_{i}") for i, name in enumerate(members.carried)),
-            sa.func.dense_rank().over(order_by=root).label("alike"),
-            sa.func.count().over(partition_by=root).label("size"),
-            text_array(root).label("matched"),
-        )
-        .select_from(members.row.join(rows, equal(members.row_key, of("key"))))
-        .with_hint(members.row, "ONLY", "postgresql"),
+        alone(
+            sa.select(
+                *(
+                    members.row.c[name].label(f"member_{i}")
+                    for i, name in enumerate(members.carried)
+                ),
+                sa.func.dense_rank().over(order_by=root).label("alike"),
+                sa.func.count().over(partition_by=root).label("size"),
+                text_array(root).label("matched"),
+            ).select_from(members.row.join(rows, equal(members.row_key, of("key")))),
+            members.table,
+            members.row,
+        ),
     )

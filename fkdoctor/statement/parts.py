@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Cast, ColumnElement, FromClause, TableClause
+from sqlalchemy import Cast, ColumnElement, Delete, FromClause, TableClause, Update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import UserDefinedType
 
-from fkdoctor.schema import Column, ForeignKey, LogicalKey, TableName
+from fkdoctor.schema import (
+    Column,
+    ForeignKey,
+    LogicalKey,
+    PartitionKey,
+    Table,
+    TableKind,
+    TableName,
+)
 
 Query: TypeAlias = "sa.Select[*tuple[Any, ...]]"
 """A SELECT whose columns its docstring names."""
@@ -48,6 +56,9 @@ def plain_type(column: Column) -> NamedType:
     return _without_length(column.base_type)
 
 
+REGCLASS = NamedType("pg_catalog.regclass")
+
+
 def quoted(name: str) -> quoted_name:
     """The name, always in double quotes: SQLAlchemy's list of keywords is not PostgreSQL's."""
     return quoted_name(name, quote=True)
@@ -60,6 +71,24 @@ def make_table(name: TableName, columns: Iterable[str]) -> TableClause:
         *(sa.column(quoted(column)) for column in columns),
         schema=quoted(name.schema),
     )
+
+
+def alone(query: Query, table: Table, rows: FromClause) -> Query:
+    """The query on the table with its partitions, but without the tables that inherit from it."""
+    if table.kind is TableKind.PARTITIONED:
+        return query  # ONLY a partitioned table has no rows
+    return query.with_hint(rows, "ONLY", "postgresql")
+
+
+Change = TypeVar("Change", Update, Delete)
+
+
+def alone_change(change: Change, table: Table, rows: Any = None) -> Change:
+    """The UPDATE or DELETE on the table, or on another by way of its `rows`, but not with the
+    tables that inherit from it."""
+    if table.kind is TableKind.PARTITIONED:
+        return change
+    return change.with_hint("ONLY", rows, "postgresql")
 
 
 def as_text(value: ColumnElement[Any]) -> Cast[str]:
@@ -131,10 +160,22 @@ def references(
 ) -> ColumnElement[bool]:
     """Whether the row of `referencing` points at the values, by the foreign key's own operators."""
     pointers = [referencing.c[column] for column in key.referencing_columns]
-    matches = match_key(key, referenced, pointers)
-    if not isinstance(key, LogicalKey) or key.condition is None:
-        return matches
-    return sa.and_(matches, _holds(key, key.condition, referencing))
+    return sa.and_(match_key(key, referenced, pointers), *applies(key, referencing))
+
+
+def applies(key: ForeignKey, rows: FromClause) -> list[ColumnElement[bool]]:
+    """What is true of the rows that have the key, where not all rows of the table do."""
+    if isinstance(key, PartitionKey):
+        return [is_in(rows, key.leaves)]
+    if isinstance(key, LogicalKey) and key.condition is not None:
+        return [_holds(key, key.condition, rows)]
+    return []
+
+
+def is_in(rows: FromClause, leaves: Iterable[TableName]) -> ColumnElement[bool]:
+    """Whether the row is in one of these partitions of its table."""
+    place: ColumnElement[Any] = sa.column("tableoid", _selectable=rows)
+    return place.in_([sa.cast(sa.literal(str(leaf), sa.Text), REGCLASS) for leaf in leaves])
 
 
 def _holds(key: LogicalKey, condition: str, rows: FromClause) -> ColumnElement[bool]:

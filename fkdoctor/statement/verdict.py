@@ -13,7 +13,7 @@ from fkdoctor.statement.contest import ContestTable, Exclusive
 from fkdoctor.statement.image import key_of
 from fkdoctor.statement.matches import Ordering
 from fkdoctor.statement.members import SHOWN, MemberTable, fingerprint_row, is_member
-from fkdoctor.statement.parts import Query, equal, make_table, text_array
+from fkdoctor.statement.parts import Query, alone, equal, make_table, text_array
 
 
 def rank_rows(contest: ContestTable, order: Sequence[Ordering], rows: FromClause) -> Update:
@@ -24,15 +24,14 @@ def rank_rows(contest: ContestTable, order: Sequence[Ordering], rows: FromClause
     """
     table = contest.image.table
     orders = [ordering for ordering in order if ordering.expression is not None]
-    known = (
+    known = alone(
         sa.select(
             *(rows.c[name].label(f"key_{i}") for i, name in enumerate(contest.image.identity)),
             *(o.expression.label(f"order_{i}") for i, o in enumerate(orders)),  # type: ignore[union-attr]
-        )
-        .select_from(rows)
-        .with_hint(rows, "ONLY", "postgresql")
-        .subquery("known")
-    )
+        ).select_from(rows),
+        table,
+        rows,
+    ).subquery("known")
     entry = contest.clause.alias("entry")
     each = (
         sa.select(*(entry.c[name] for name in contest.key_names), entry.c.moved)
@@ -171,19 +170,22 @@ def insert_losers(
             [pairs.c[f"{prefix}_{i}"] for i in range(len(names))],
         )
 
-    lost = (
-        sa.select(
-            pairs.c.cluster,
-            sa.false(),
-            fingerprint_row(),
-            because,
-            sa.cast(sa.null(), sa.Boolean),
-            *(gone.c[name] for name in members.carried),
-            *(kept.c[name] for name in members.carried),
-        )
-        .select_from(pairs.join(gone, at(gone, "lost")).join(kept, at(kept, "won")))
-        .with_hint(gone, "ONLY", "postgresql")
-        .with_hint(kept, "ONLY", "postgresql")
+    lost = alone(
+        alone(
+            sa.select(
+                pairs.c.cluster,
+                sa.false(),
+                fingerprint_row(),
+                because,
+                sa.cast(sa.null(), sa.Boolean),
+                *(gone.c[name] for name in members.carried),
+                *(kept.c[name] for name in members.carried),
+            ).select_from(pairs.join(gone, at(gone, "lost")).join(kept, at(kept, "won"))),
+            table,
+            gone,
+        ),
+        table,
+        kept,
     )
     return (members.clause.insert().from_select(list(members.clause.c), lost), add_kept(members))
 
@@ -214,17 +216,21 @@ def add_kept(members: MemberTable) -> Insert:
     values = [found.c[f"kept_{i}"] for i in range(width)]
     return members.clause.insert().from_select(
         list(members.clause.c),
-        sa.select(
-            found.c.cluster,
-            sa.true(),
-            fingerprint_row(),
-            sa.cast(sa.null(), sa.Text),
-            sa.cast(sa.null(), sa.Boolean),
-            *values,
-            *values,
-        )
-        .select_from(found.join(members.row, equal(members.row_key, values[: members.key_width])))
-        .with_hint(members.row, "ONLY", "postgresql"),
+        alone(
+            sa.select(
+                found.c.cluster,
+                sa.true(),
+                fingerprint_row(),
+                sa.cast(sa.null(), sa.Text),
+                sa.cast(sa.null(), sa.Boolean),
+                *values,
+                *values,
+            ).select_from(
+                found.join(members.row, equal(members.row_key, values[: members.key_width]))
+            ),
+            members.table,
+            members.row,
+        ),
     )
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from fkdoctor.audit import remedy
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.firing import EVENTS, Event
-from fkdoctor.audit.plpgsql import read_trigger_function
 from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.identifier import quote
+from fkdoctor.inspect.plpgsql import read_trigger_function
 from fkdoctor.schema import (
     ForeignKey,
     ReferentialAction,

@@ -8,11 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
-
-from fkdoctor.cli import main
 
 ROOT = Path(__file__).parents[3]
 TABLES = """
@@ -35,35 +33,15 @@ TABLES = """
 """
 
 
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def fkdoctor(
-    database_url: str,
-    execute: Callable[[str], object],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Callable[..., Outcome]:
-    """Called with arguments: how the command ended on the tables, and what it printed."""
+@pytest.fixture(autouse=True)
+def tables(
+    database_url: str, execute: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     execute(TABLES)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FKDOCTOR_URL", database_url)
 
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["fkdoctor", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
 
-    return run
-
-
-def test_every_key_is_printed_with_its_rule(fkdoctor: Callable[..., Outcome]) -> None:
+def test_every_key_is_printed_with_its_rule(fkdoctor: Callable[..., Any]) -> None:
     printed = fkdoctor("audit").out.splitlines()
 
     assert printed[:4] == [
@@ -79,7 +57,7 @@ def test_every_key_is_printed_with_its_rule(fkdoctor: Callable[..., Outcome]) ->
 
 
 def test_estimates_are_told_once_there_are_statistics(
-    fkdoctor: Callable[..., Outcome], execute: Callable[[str], object]
+    fkdoctor: Callable[..., Any], execute: Callable[[str], object]
 ) -> None:
     execute(
         "insert into mlops.cover_letter_samples select generate_series(1, 20000);"
@@ -103,7 +81,7 @@ def test_estimates_are_told_once_there_are_statistics(
     ],
 )
 def test_the_exit_code_follows_the_gravest_finding_in_scope(
-    fkdoctor: Callable[..., Outcome], arguments: tuple[str, ...], code: int
+    fkdoctor: Callable[..., Any], arguments: tuple[str, ...], code: int
 ) -> None:
     assert fkdoctor("audit", *arguments).code == code
 
@@ -119,7 +97,7 @@ def test_the_exit_code_follows_the_gravest_finding_in_scope(
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(
-    fkdoctor: Callable[..., Outcome], arguments: tuple[str, ...], told: str
+    fkdoctor: Callable[..., Any], arguments: tuple[str, ...], told: str
 ) -> None:
     outcome = fkdoctor("audit", *arguments)
 
@@ -128,7 +106,7 @@ def test_what_does_not_exist_is_refused_with_what_does(
     assert told in outcome.err
 
 
-def test_json_and_markdown_stand_alone_on_stdout(fkdoctor: Callable[..., Outcome]) -> None:
+def test_json_and_markdown_stand_alone_on_stdout(fkdoctor: Callable[..., Any]) -> None:
     document = json.loads(fkdoctor("audit", "--format", "json").out)
 
     assert [finding["rule"] for finding in document["findings"]] == [
@@ -140,7 +118,7 @@ def test_json_and_markdown_stand_alone_on_stdout(fkdoctor: Callable[..., Outcome
     assert fkdoctor("audit", "--format", "markdown").out.startswith("## Foreign keys\n\n1 error, ")
 
 
-def test_the_keys_are_drawn(fkdoctor: Callable[..., Outcome]) -> None:
+def test_the_keys_are_drawn(fkdoctor: Callable[..., Any]) -> None:
     assert fkdoctor("audit", "--format", "html").out.startswith("<!DOCTYPE html>")
     svg = fkdoctor("graph")
     assert (svg.code, svg.out.startswith("<svg ")) == (0, True)
@@ -154,7 +132,7 @@ def test_the_keys_are_drawn(fkdoctor: Callable[..., Outcome]) -> None:
 
 
 def test_the_file_gives_schemas_ignores_and_the_limit(
-    fkdoctor: Callable[..., Outcome], tmp_path: Path
+    fkdoctor: Callable[..., Any], tmp_path: Path
 ) -> None:
     (tmp_path / "fkdoctor.toml").write_text(
         '[database]\nschemas = ["mlops"]\n'
@@ -170,7 +148,7 @@ def test_the_file_gives_schemas_ignores_and_the_limit(
 
 
 def test_a_baseline_accepts_what_is_there_and_tells_what_is_new_or_gone(
-    fkdoctor: Callable[..., Outcome], execute: Callable[[str], object]
+    fkdoctor: Callable[..., Any], execute: Callable[[str], object]
 ) -> None:
     written = fkdoctor("audit", "--write-baseline", "known.json")
     assert (written.code, "Wrote 4 findings to known.json." in written.err) == (0, True)
@@ -193,7 +171,7 @@ def test_a_baseline_accepts_what_is_there_and_tells_what_is_new_or_gone(
 
 
 def test_rows_are_looked_at_where_asked_for(
-    fkdoctor: Callable[..., Outcome], execute: Callable[[str], object], tmp_path: Path
+    fkdoctor: Callable[..., Any], execute: Callable[[str], object], tmp_path: Path
 ) -> None:
     execute("insert into mlops.job_recommendations values (1, null)")
     assert "FK051" not in fkdoctor("audit").out
@@ -224,21 +202,21 @@ def test_rows_are_looked_at_where_asked_for(
     ],
 )
 def test_options_for_rows_that_do_not_fit_are_refused(
-    fkdoctor: Callable[..., Outcome], arguments: tuple[str, ...], told: str
+    fkdoctor: Callable[..., Any], arguments: tuple[str, ...], told: str
 ) -> None:
     outcome = fkdoctor("audit", *arguments)
     assert outcome.code == 2
     assert told in outcome.err
 
 
-def test_a_baseline_that_cannot_be_written_is_said(fkdoctor: Callable[..., Outcome]) -> None:
+def test_a_baseline_that_cannot_be_written_is_said(fkdoctor: Callable[..., Any]) -> None:
     outcome = fkdoctor("audit", "--write-baseline", "no/such/folder.json")
 
     assert outcome.code == 2
     assert "no/such/folder.json cannot be written." in outcome.err
 
 
-def test_ascii_and_pipes_get_plain_text(fkdoctor: Callable[..., Outcome]) -> None:
+def test_ascii_and_pipes_get_plain_text(fkdoctor: Callable[..., Any]) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         [sys.executable, "-m", "fkdoctor", "audit"], capture_output=True, env=environment
@@ -254,7 +232,7 @@ def test_ascii_and_pipes_get_plain_text(fkdoctor: Callable[..., Outcome]) -> Non
 
 
 def test_rules_and_explain_need_no_database(
-    fkdoctor: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    fkdoctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FKDOCTOR_URL", "postgresql://nobody@127.0.0.1:1/none")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -146,6 +147,13 @@ class Database:
                 cursor.execute(f'select r::text from only {name} as r order by r::text collate "C"')
                 found[name] = [text for (text,) in cursor.fetchall()]
         return found
+
+    def dump(self, pg_dump: Path) -> list[str]:
+        """Structure and rows as pg_dump writes them, in the order of the lines."""
+        command = [pg_dump, "--inserts", "--exclude-schema=fkdoctor", self.url]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        # \\restrict is followed by a random word.
+        return sorted(line for line in text.splitlines() if "restrict " not in line[:14])
 
     def check_round_trip(self, repointed: int, table: str = "letter") -> None:
         """Merges the duplicates of the table, sees that nothing else went, and takes it back."""

@@ -11,13 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from fkdoctor.cli import main
 
 LETTERS = """
     create schema mlops;
@@ -31,38 +28,15 @@ LETTERS = """
 """
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command said and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(
-    db: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """Runs fkdoctor with these words in an empty directory, on the letters."""
+def run(db: Any, fkdoctor: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs fkdoctor with these words, on the letters."""
     db.execute(LETTERS)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FKDOCTOR_URL", db.url)
-
-    def run(*words: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["fkdoctor", *words])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, out, err)
-
-    return run
+    return fkdoctor
 
 
 def the_plan(folder: Path) -> Path:
@@ -349,7 +323,7 @@ def count_sleepers(db: Any) -> int:
     return int(count)
 
 
-def interrupt(process: subprocess.Popen[str], db: Any) -> Outcome:
+def interrupt(process: subprocess.Popen[str], db: Any) -> str:
     """Presses Ctrl-C as soon as PostgreSQL sleeps: what the process says then."""
     for _ in range(600):
         if count_sleepers(db):
@@ -359,15 +333,15 @@ def interrupt(process: subprocess.Popen[str], db: Any) -> Outcome:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert "Traceback" not in err
-    return Outcome(process.returncode, out, err)
+    assert (process.returncode, out) == (130, "")
+    return err
 
 
 def test_ctrl_c_stops_a_long_statement(start: Start, db: Any, tmp_path: Path) -> None:
     before = db.contents()
     slow = "(url || pg_sleep(600)::text)"
-    done = interrupt(start("dedupe", "letter", "--match", slow), db)
-    assert (done.code, done.out) == (130, "")
-    assert done.err.endswith("Stopped.\n")
+    said = interrupt(start("dedupe", "letter", "--match", slow), db)
+    assert said.endswith("Stopped.\n")
     assert count_sleepers(db) == 0
     assert db.contents() == before
     assert not list(tmp_path.iterdir())
@@ -387,10 +361,9 @@ def test_ctrl_c_stops_between_whole_batches(
             execute function mlops.pause();
     """)
     run("dedupe", "letter", "--match", "url", "--out", "plan")
-    done = interrupt(start("dedupe", "--plan", "plan", "--yes", "--batch-size", "1"), db)
-    assert (done.code, done.out) == (130, "")
-    assert "What is merged stays merged; the batch at hand was rolled back.\n" in done.err
-    assert "Go on with: fkdoctor dedupe --plan plan --apply\n" in done.err
+    said = interrupt(start("dedupe", "--plan", "plan", "--yes", "--batch-size", "1"), db)
+    assert "What is merged stays merged; the batch at hand was rolled back.\n" in said
+    assert "Go on with: fkdoctor dedupe --plan plan --apply\n" in said
     assert db.execute("select id from mlops.letter order by id") == [(2,), (3,), (4,), (5,)]
     assert db.execute("select id, letter_id from mlops.visit order by id") == [
         (1, 2), (2, 2), (3, 3), (4, 4)

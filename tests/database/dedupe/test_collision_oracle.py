@@ -51,7 +51,8 @@ class Unique:
 class Shape:
     """A table with its keys, its rows (places of the rows referenced, then p and q), its policy.
 
-    With `keyed` it has no id of its own: its key columns and p are the primary key.
+    With `keyed` it has no id of its own: its key columns and p are the primary key. Then it may be
+    in `parts`, by its first key or by p.
     """
 
     keys: tuple[Key, ...]
@@ -60,15 +61,23 @@ class Shape:
     rows: tuple[tuple[int | None, ...], ...]
     policy: str
     links: str
+    parts: str = ""
+
+    @property
+    def divided_by(self) -> str:
+        """The column that decides in which partition a row is; '' if there are none."""
+        fits = self.keyed and all(self.parts in unique.columns for unique in self.uniques)
+        return self.parts if fits else ""
 
 
 @dataclass(frozen=True)
 class World:
     """The letters (what they agree on, and which is above), the other tables, and the edits: which
-    table, which row, which column."""
+    table, which row, which column. `parted` is whether the letters are in partitions."""
 
     letters: tuple[tuple[int | None, int | None, int], ...]
     tree: bool
+    parted: bool
     above: str
     policy: str
     shapes: tuple[Shape, ...]
@@ -108,6 +117,7 @@ def shapes(draw: st.DrawFn, number: int) -> Shape:
         rows=tuple(draw(st.lists(row, min_size=5, max_size=9))),
         policy=draw(st.sampled_from(POLICIES)),
         links=draw(st.sampled_from(["refuse", "delete", "delete"])),
+        parts=draw(st.sampled_from(["", "k0", "k0", "p"])),
     )
 
 
@@ -120,6 +130,7 @@ def worlds(draw: st.DrawFn) -> World:
     return World(
         letters=tuple(draw(st.lists(letter, min_size=number, max_size=number))),
         tree=tree,
+        parted=draw(st.integers(0, 3)) == 3,
         above=draw(st.sampled_from(["refuse", "null"])),
         policy=draw(st.sampled_from(POLICIES)),
         shapes=tuple(draw(shapes(i)) for i in range(1, draw(st.integers(1, 3)) + 1)),
@@ -184,10 +195,9 @@ class Oracle:
         self.refused: set[str] = set()
         above = {"above": Key(to=0, action="no action", deferrable=True)} if world.tree else {}
         uniques = [Unique(columns=("above", "p"), partial=False, deferrable=False)]
+        uniques = uniques if world.tree and not world.parted else []
         self.above = world.above
-        self.tables = [
-            Table("letter", above, uniques if world.tree else [], ("id",), world.policy, "refuse")
-        ]
+        self.tables = [Table("letter", above, uniques, ("id",), world.policy, "refuse")]
         for number, (same, up, p) in enumerate(world.letters):
             up = up if up is not None and up < number else None
             row = {"id": number, "same": same, "above": up, "p": p, "q": number % 2}
@@ -327,16 +337,26 @@ class Oracle:
 
 
 def statements(world: World) -> Iterator[str]:
-    yield "create table letter (id int primary key, same int, above int, p int, q int)"
+    parts = " partition by hash (id)" if world.parted else ""
+    yield f"create table letter (id int primary key, same int, above int, p int, q int){parts}"
+    if world.parted:
+        for part in range(3):
+            bound = f"with (modulus 3, remainder {part})"
+            yield f"create table letter_{part} partition of letter for values {bound}"
     if world.tree:
         yield "alter table letter add foreign key (above) references letter deferrable"
+    if world.tree and not world.parted:
         yield "create unique index on letter (above, p)"
     for number, shape in enumerate(world.shapes, 1):
         names = [f"k{i}" for i in range(len(shape.keys))]
         columns = ", ".join(f"{name} int" for name in names)
         key = f"primary key ({', '.join(names)}, p)" if shape.keyed else "primary key (id)"
         number_column = "" if shape.keyed else "id int, "
-        yield f"create table r{number} ({number_column}{columns}, p int, q int, {key})"
+        parts = f" partition by list ({shape.divided_by})" if shape.divided_by else ""
+        yield f"create table r{number} ({number_column}{columns}, p int, q int, {key}){parts}"
+        if parts:
+            yield f"create table r{number}_some partition of r{number} for values in (1, 2)"
+            yield f"create table r{number}_rest partition of r{number} default"
         for name, reference in zip(names, shape.keys, strict=True):
             to = "letter" if reference.to == 0 else f"r{reference.to}"
             late = "deferrable initially deferred" if reference.deferrable else ""

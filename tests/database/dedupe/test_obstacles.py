@@ -35,23 +35,22 @@ TABLES: dict[str, Case] = {
         "create table letter (id int, same text, unique (id))",
         "letter: it has no primary key",
     ),
-    "partitioned": (
-        "create table letter (id int primary key, same text) partition by list (id)",
-        "letter: it is partitioned",
-    ),
     "a partition": (
         """create table whole (id int primary key, same text) partition by list (id);
         create table letter partition of whole default""",
-        "letter: it is a partition of a_partition.whole",
+        "letter: it is a partition of a_partition.whole: merge the rows of that one",
     ),
-    "with an heir": (
-        LETTER + "create table heir () inherits (letter)",
-        "letter: it shares rows by inheritance: with_an_heir.heir",
+    "referenced by way of a partition": (
+        """create table letter (id int primary key, same text) partition by list (id);
+        create table letter_1 partition of letter default;
+        create table link (id int, constraint k foreign key (id) references letter_1)""",
+        "letter: its rows are also referenced as rows of",
     ),
-    "an heir": (
-        """create table parent (id int, same text);
-        create table letter (primary key (id)) inherits (parent)""",
-        "letter: it shares rows by inheritance: an_heir.parent",
+    "with a foreign partition": (
+        """create foreign data wrapper nobody; create server elsewhere foreign data wrapper nobody;
+        create table letter (id int not null, same text) partition by list (id);
+        create foreign table letter_1 partition of letter default server elsewhere""",
+        "letter: its partition with_a_foreign_partition.letter_1 is a foreign table",
     ),
     "a foreign table": (
         """create foreign data wrapper nothing; create server nowhere foreign data wrapper nothing;
@@ -176,7 +175,7 @@ KEYS: dict[str, Case] = {
         + """create table link (id int primary key, a int unique constraint k references letter);
         create table far (a int constraint f references link (a));
         insert into link values (1, 2)""",
-        "link.k: its columns are themselves referenced, by a_reference_that_is_referenced.far.f",
+        "link.k: a_reference_that_is_referenced.far.f references its a, which would change",
     ),
     "a survivor without the value": (
         """create table letter (id int primary key, same text, code text unique);
@@ -185,23 +184,41 @@ KEYS: dict[str, Case] = {
         insert into link values (5, 'y')""",
         "link.k: its survivors have no value to reference for rows: (5)",
     ),
-    "partitions": (
+    "partitions of which rows are referenced as such": (
         LETTER
         + """create table log (id int primary key, a int references letter on delete cascade)
             partition by list (id);
-        create table log_1 partition of log default; insert into log values (1, 2)""",
-        "log: it is partitioned",
+        create table log_1 partition of log default; insert into log values (1, 2);
+        create table far (id int constraint k references log_1)""",
+        "log: its rows are also referenced as rows of",
     ),
-    "one partition": (
+    "a partition that knows its rows alone": (
         LETTER
-        + """create table log (id int primary key, a int) partition by list (id);
-        create table log_1 partition of log default;
-        alter table log_1 add foreign key (a) references letter; insert into log values (1, 2)""",
-        "log_1: it is a partition of one_partition.log",
+        + """create table log (id int, a int) partition by list (a);
+        create table log_1 partition of log (primary key (id)) default;
+        alter table log_1 add constraint k foreign key (a) references letter;
+        insert into log values (1, 2)""",
+        "log_1.k: a decides in which partition of a_partition_that_knows_its_rows_alone.log a row",
+    ),
+    "an index of one partition out of which rows move": (
+        LETTER
+        + """create table log (id int, a int constraint k references letter, b int,
+            primary key (id, a)) partition by list (a);
+        create table log_1 partition of log default; create unique index u on log_1 (a, b);
+        insert into log values (1, 2, 3)""",
+        "log_1 index u: only this partition has it, and a decides in which partition a row is",
+    ),
+    "partitions whose rows are not known": (
+        LETTER
+        + """create table log (id int, a int references letter) partition by list (a);
+        create table log_1 partition of log default; insert into log values (1, 2)""",
+        "log: its rows have neither primary key nor unique NOT NULL columns",
     ),
     "heirs": (
-        LINK + "create table heir () inherits (link); insert into link values (1, 2)",
-        "link: it shares rows by inheritance: heirs.heir",
+        LINK
+        + """create table heir () inherits (link); create table heirs_heir () inherits (heir);
+        insert into heir values (1, 1); insert into heirs_heir values (1, 2), (2, 3)""",
+        "link.link_a_fkey: 2 rows of heirs.heirs_heir, which inherits from heirs.link, reference",
     ),
     "a rule on the references": (
         LINK
@@ -224,7 +241,7 @@ KEYS: dict[str, Case] = {
         + """insert into letter values (1, 'a', null), (2, 'a', null), (3, 'b', null),
             (4, 'b', null), (5, 'x', 2), (6, 'y', 4);
         update letter set above = 6 where id = 1; update letter set above = 5 where id = 3""",
-        "letter.k: survivors would come to be above themselves: (1); (3)",
+        "letter.k: survivors would come to be above themselves: (1) → (6) → (3) → (5) → (1)",
     ),
     "a publication": (
         LINK
@@ -314,7 +331,7 @@ HANDLED: dict[str, Case] = {
         create table log_1 partition of log default;
         create table bare (a int unique references letter); create table heir () inherits (bare);
         insert into log values (1), (4); insert into bare values (4);
-        insert into heir values (2)""",
+        insert into heir values (1), (4)""",
         "",
     ),
     "outsiders around duplicates": (

@@ -152,16 +152,72 @@ def test_what_hangs_on_the_order_of_rows_is_called_undefined(
     assert try_statement("delete from root") == "two"
 
 
-def test_a_trigger_makes_the_answer_uncertain_by_name(execute: Execute, preview: Preview) -> None:
+@pytest.mark.parametrize(
+    ("when", "body", "verdict", "reason"),
+    [
+        ("before", "return null;", Verdict.UNCERTAIN, "can return NULL"),
+        ("before", "return new;", Verdict.UNCERTAIN, "can return NULL"),
+        (
+            "before",
+            "if old.id = 2 then return null; end if; return old;",
+            Verdict.UNCERTAIN,
+            "NULL",
+        ),
+        ("before", "return old;", Verdict.ALLOWED, "what else it does"),
+        ("before", "raise notice 'gone'; return old;", Verdict.ALLOWED, "what else it does"),
+        ("before", "return (select i from item i limit 1);", Verdict.UNCERTAIN, "what it returns"),
+        ("before", "raise 'no';", Verdict.UNCERTAIN, "it raises an error"),
+        ("after", "return null;", Verdict.ALLOWED, "what else it does"),
+        (
+            "after",
+            "if old.id = 2 then raise 'no'; end if; return old;",
+            Verdict.UNCERTAIN,
+            "can raise",
+        ),
+    ],
+)
+def test_a_trigger_that_can_interfere_makes_it_uncertain(
+    execute: Execute,
+    preview: Preview,
+    try_statement: Try,
+    when: str,
+    body: str,
+    verdict: Verdict,
+    reason: str,
+) -> None:
     execute(SHOP)
-    execute("""
-        create function keep() returns trigger language plpgsql as 'begin return null; end';
-        create trigger keep before delete on item for each row execute function keep();
+    execute(f"""
+        create function act() returns trigger language plpgsql as $$begin {body} end$$;
+        create trigger act {when} delete on item for each row execute function act();
     """)
     impact = preview("customer", "id = 1")
+    assert impact.verdict is verdict
     (caveat,) = impact.caveats
-    assert caveat.subject == "public.item.keep"
-    assert "BEFORE DELETE" in caveat.reason
+    assert caveat.subject == "public.item.act"
+    assert f"{when.upper()} DELETE" in caveat.reason
+    assert reason in caveat.reason
+    if verdict is Verdict.ALLOWED:
+        assert try_statement("delete from customer where id = 1") == ""
+
+
+def test_what_a_trigger_puts_back_is_uncertain(execute: Execute, preview: Preview) -> None:
+    execute(SHOP)
+    execute("""
+        create function stay() returns trigger language plpgsql as
+            'begin new.item := old.item; return new; end';
+        create trigger stay before update on note for each row execute function stay();
+        create function touch() returns trigger language plpgsql as
+            'begin new.touched := now(); return new; end';
+        alter table note add touched timestamptz;
+        create trigger touch before update on note for each row execute function touch();
+    """)
+    impact = preview("customer", "id = 1")
+    assert impact.verdict is Verdict.UNCERTAIN
+    assert [caveat.subject for caveat in impact.caveats if caveat.decisive] == ["public.note.stay"]
+    assert [caveat.subject for caveat in impact.caveats] == [
+        "public.note.stay",
+        "public.note.touch",
+    ]
 
 
 def test_nothing_is_locked_but_against_ddl_and_nothing_stays(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 
-from fkdoctor.cli import main
 from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.inspect.catalog import inspect_database
@@ -163,39 +161,21 @@ def test_what_cannot_be_judged_is_a_note(judge: Judge) -> None:
     assert all(hazard.level is Level.NOTE for hazard in hazards[:5])
 
 
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-
-
 @pytest.fixture
 def run(
     database_url: str,
     execute: Execute,
-    tmp_path: Path,
+    fkdoctor: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., Outcome]:
+) -> Callable[..., Any]:
+    """Runs fkdoctor lint with these words, on the shop."""
     execute(SHOP)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FKDOCTOR_URL", database_url)
     Path("a.sql").write_text("delete from customer where id = 9;\n\ntruncate orders;\n")
-
-    def run(*words: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["fkdoctor", "lint", *words])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        assert isinstance(ended.value.code, int)
-        return Outcome(ended.value.code, out)
-
-    return run
+    return partial(fkdoctor, "lint")
 
 
-def test_the_command_prints_and_fails_by_level(run: Callable[..., Outcome]) -> None:
+def test_the_command_prints_and_fails_by_level(run: Callable[..., Any]) -> None:
     ended = run("a.sql")
     assert ended.code == 1
     assert "✖ a.sql:3 truncate: Blocked" in ended.out
@@ -208,7 +188,7 @@ def test_the_command_prints_and_fails_by_level(run: Callable[..., Outcome]) -> N
     assert run("none.sql").code == 2
 
 
-def test_sarif_names_file_line_and_rule(run: Callable[..., Outcome]) -> None:
+def test_sarif_names_file_line_and_rule(run: Callable[..., Any]) -> None:
     log = json.loads(run("a.sql", "--format", "sarif").out)
     (one,) = log["runs"]
     rules = {rule["id"] for rule in one["tool"]["driver"]["rules"]}
@@ -225,7 +205,7 @@ def test_sarif_names_file_line_and_rule(run: Callable[..., Outcome]) -> None:
     assert {rule for rule, *_ in places} <= rules
 
 
-def test_json_has_locks_and_rows(run: Callable[..., Outcome]) -> None:
+def test_json_has_locks_and_rows(run: Callable[..., Any]) -> None:
     hazards = json.loads(run("a.sql", "--format", "json").out)["hazards"]
     assert hazards[0]["rows"] == 401
     assert {"table": "public.orders", "mode": "ROW EXCLUSIVE"} in hazards[0]["locks"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fkdoctor.audit.plpgsql import Return, read_trigger_function
+from fkdoctor.inspect.plpgsql import Return, read_trigger_function
 
 NULL, ROW, ERROR, UNKNOWN = Return.NULL, Return.ROW, Return.ERROR, Return.UNKNOWN
 

@@ -2,8 +2,8 @@
 
 A BEFORE trigger for each row that returns NULL makes PostgreSQL skip the row without a word; in a
 DELETE, NEW is NULL too. The function is read, not run: conditions on TG_OP, TG_WHEN, TG_LEVEL and
-pg_trigger_depth() are decided as they come out in a referential action, of others both branches are
-followed.
+pg_trigger_depth() are decided as they come out at the place in question, of others both branches
+are followed.
 """
 
 from __future__ import annotations
@@ -50,16 +50,26 @@ class Behaviour:
 
 _NOTHING_KNOWN = Behaviour(returns=frozenset({Return.UNKNOWN}), restores=frozenset())
 
-DEPTH = 2
+ACTION_DEPTH = 2
 """pg_trigger_depth() in a trigger that a referential action fires: the action is a trigger too."""
+
+Facts = dict[str, str | int]
+"""What is known of where the trigger fires, by the variable or function that tells it."""
 
 
 @lru_cache(maxsize=1024)
 def read_trigger_function(
-    source: str, event: str, *, timing: str = "BEFORE", level: str = "ROW"
+    source: str,
+    event: str,
+    *,
+    timing: str = "BEFORE",
+    level: str = "ROW",
+    depth: int | None = ACTION_DEPTH,
 ) -> Behaviour:
-    """What the function does as a trigger on `event`: DELETE or UPDATE."""
-    facts = {"tg_op": event, "tg_when": timing, "tg_level": level}
+    """What the function does as a trigger on `event`, DELETE or UPDATE; `depth` None is any."""
+    facts: Facts = {"tg_op": event, "tg_when": timing, "tg_level": level}
+    if depth is not None:
+        facts["pg_trigger_depth"] = depth
     try:
         statements = _Reader(_tokens(source)).read_function()
     except _Unreadable:
@@ -245,7 +255,7 @@ _MESSAGES = ("debug", "log", "info", "notice", "warning")
 class _Walk:
     """Follows every way through the statements that the facts leave open."""
 
-    def __init__(self, facts: Mapping[str, str]) -> None:
+    def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self.returns: set[Return] = set()
         self.restores: set[str] = set()
@@ -299,6 +309,7 @@ _COMPARISONS: Mapping[str, Callable[[object, object], bool]] = {
     "!=": operator.ne,
 }
 _ORDERS: Mapping[str, Callable[[int, int], bool]] = {
+    **_COMPARISONS,
     "<": operator.lt,
     ">": operator.gt,
     "<=": operator.le,
@@ -306,7 +317,7 @@ _ORDERS: Mapping[str, Callable[[int, int], bool]] = {
 }
 
 
-def _decide(condition: tuple[str, ...], facts: Mapping[str, str]) -> bool | None:
+def _decide(condition: tuple[str, ...], facts: Facts) -> bool | None:
     """Whether the condition holds; None where that is not known."""
     for word, decisive in (("or", True), ("and", False)):
         parts = _split(condition, word)
@@ -332,9 +343,9 @@ def _decide(condition: tuple[str, ...], facts: Mapping[str, str]) -> bool | None
         case (fact, "not", "in", "(", *values, ")") if fact in facts:
             return facts[fact] not in [value.strip("'").upper() for value in values]
         case ("pg_trigger_depth", "(", ")", sign, number) if number.isdigit():
-            if sign in _COMPARISONS:
-                return _COMPARISONS[sign](DEPTH, int(number))
-            return _ORDERS[sign](DEPTH, int(number)) if sign in _ORDERS else None
+            depth = facts.get("pg_trigger_depth")
+            if isinstance(depth, int) and sign in _ORDERS:
+                return _ORDERS[sign](depth, int(number))
     return None
 
 
