@@ -8,7 +8,7 @@ plan over all clusters, an apply over those of a batch, to compare with the plan
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
@@ -17,7 +17,7 @@ from fkdoctor.dedupe.obstacles import key_obstacles, mentions
 from fkdoctor.dedupe.ordering import order_by
 from fkdoctor.dedupe.partitions import all_indexes
 from fkdoctor.dedupe.plan import CollisionRule, Obstacle
-from fkdoctor.dedupe.policy import order_of
+from fkdoctor.dedupe.policy import INHERIT, KEEP_REFERENCING, order_of
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.graph import delete_order
 from fkdoctor.resources import execute_query
@@ -25,6 +25,7 @@ from fkdoctor.schema import Schema, Table, TableName
 from fkdoctor.statement import contest as contests
 from fkdoctor.statement import image as images
 from fkdoctor.statement import verdict
+from fkdoctor.statement.ascent import ascent_name, create_ascent
 from fkdoctor.statement.contest import ContestTable, Exclusive
 from fkdoctor.statement.image import ImageTable
 from fkdoctor.statement.members import (
@@ -89,6 +90,12 @@ class Derivation:
         """Writes down what is in the way."""
         self.obstacles[Obstacle(subject=subject, reason=reason)] = None
 
+    def forget(self) -> None:
+        """Goes back to where only the deduplicated table has members, and these are as given."""
+        root = next(iter(self.members))
+        self.members = {root: self.members[root]}
+        self.images, self.ties, self.obstacles, self.stale = {}, set(), {}, set()
+
     def merged(self) -> tuple[TableName, ...]:
         """The tables with members, referencing before referenced."""
         groups = delete_order(self.schema, self.members)
@@ -100,8 +107,9 @@ def derive_collisions(connection: Connection, derivation: Derivation) -> None:
 
     Member tables are made for the tables in which it finds some.
     """
-    (root,) = derivation.members
+    ((root, members),) = derivation.members.items()
     schema = derivation.schema
+    derivation.members[root] = _let_inherit(derivation, members)
     reached = _reach(schema, root)
     for group in reversed(delete_order(schema, reached)):
         again = True
@@ -131,16 +139,19 @@ def _reach(schema: Schema, root: TableName) -> set[TableName]:
 
 def _look_at(connection: Connection, derivation: Derivation, name: TableName) -> bool:
     """Whether more rows of the table turned out to collide, and others may therefore."""
-    image = _image_of(derivation, name)
+    image = image_of(derivation, name)
     if image is None:
         return False
     if image.own:
+        _climb(connection, image.own)
         for query in images.select_own_ties(image):
             _tie(connection, derivation, query)
     found = _drop_links(connection, derivation, image)
     exclusives = tuple(_find_exclusives(derivation, image))
     if exclusives:
-        image = _image_of(derivation, name) or image
+        image = image_of(derivation, name) or image
+        if image.own:
+            _climb(connection, image.own)  # a link that goes is above nobody
         found += _hold_contests(connection, derivation, image, exclusives)
     if found:
         members = derivation.members[name]
@@ -150,7 +161,7 @@ def _look_at(connection: Connection, derivation: Derivation, name: TableName) ->
     return found > 0
 
 
-def _image_of(derivation: Derivation, name: TableName) -> ImageTable | None:
+def image_of(derivation: Derivation, name: TableName) -> ImageTable | None:
     """What moves in the table; None where nothing can.
 
     Keys with an obstacle are left out: a plan in which references move by them is refused.
@@ -192,17 +203,34 @@ def _find_exclusives(derivation: Derivation, image: ImageTable) -> Iterator[Excl
             )
 
 
-def _members_of(connection: Connection, derivation: Derivation, table: Table) -> MemberTable:
+def members_of(connection: Connection, derivation: Derivation, table: Table) -> MemberTable:
     """The table's member table, which is made if it is missing."""
     if table.name not in derivation.members:
         members = derivation.made.get(table.name)
         if members is None:
             number = max(len(derivation.members), len(derivation.made))
             members = carry_columns(table, derivation.schema.keys_to(table.name), number)
+            members = _let_inherit(derivation, members)
             connection.execute(create_members(members))
             derivation.made[table.name] = members
         derivation.members[table.name] = members
     return derivation.members[table.name]
+
+
+def _let_inherit(derivation: Derivation, members: MemberTable) -> MemberTable:
+    """The members, whose survivors inherit where the user wants it."""
+    name = members.table.name
+    if derivation.rule(name).above != INHERIT:
+        return members
+    own = [key for key in derivation.schema.keys_to(name) if key.self_referencing]
+    return replace(members, inheriting=tuple(own))
+
+
+def _climb(connection: Connection, members: MemberTable) -> None:
+    """Finds out what survivors inherit, as their clusters are by now."""
+    for key in members.inheriting:
+        connection.execute(drop_temporary(ascent_name(members, key)))
+        connection.execute(create_ascent(members, key))
 
 
 def _drop_links(connection: Connection, derivation: Derivation, image: ImageTable) -> int:
@@ -210,7 +238,7 @@ def _drop_links(connection: Connection, derivation: Derivation, image: ImageTabl
     queries = list(images.find_links(image))
     if not any(connection.execute(query).first() for query in queries):
         return 0
-    members = _members_of(connection, derivation, image.table)
+    members = members_of(connection, derivation, image.table)
     dropped = sum(
         connection.execute(statement).rowcount for statement in images.insert_links(image, members)
     )
@@ -244,7 +272,7 @@ def _hold_contests(
         entries += connection.execute(contests.find_contests(contest, exclusive)).rowcount
     if not entries:
         return 0
-    members = _members_of(connection, derivation, image.table)
+    members = members_of(connection, derivation, image.table)
     rule = derivation.rule(image.table.name)
     order = [order_by(members, rule) for rule in order_of(image.table, rule.collisions)]
     # Without statistics the planner takes every row to meet every other.
@@ -271,9 +299,12 @@ def _hold_contests(
 
 
 def _refuse_blocked(connection: Connection, derivation: Derivation, contest: ContestTable) -> None:
+    name = contest.image.table.name
+    advice = f"let the other one stay: --on-collision {quote(name.name)}={KEEP_REFERENCING}"
+    if derivation.rule(name).collisions == KEEP_REFERENCING:
+        advice = "take its cluster out of the matches, or that row away"
     for (key,) in connection.execute(verdict.find_blocked_moves(contest)):
         derivation.refuse(
             str(contest.image.table.name),
-            f"row ({', '.join(key)}) would stay and move to where another still is; let the other "
-            f"one stay: --on-collision {quote(contest.image.table.name.name)}=keep_survivors",
+            f"row ({', '.join(key)}) would stay and move to where another still is; {advice}",
         )

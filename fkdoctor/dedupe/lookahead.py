@@ -167,23 +167,34 @@ def _find_wrongs(
             connection,
             key.label,
             f"{quote_all(shared)} also belongs to {quote(other.name)}, and would change with the "
+            "references to"
+            if other.referencing == key.referencing and set(shared) <= {*other.referencing_columns}
+            else f"{other.label} references its {quote_all(shared)}, which would change with the "
             "references to",
             sql.find_torn(members, key, shared),
         )
     if key.self_referencing:
-        if derivation.rule(table.name).above == REFUSE or not nullable_columns(table, key):
+        rule = derivation.rule(table.name).above
+        if rule == REFUSE or not nullable_columns(table, key):
             yield from _find(
                 connection,
                 key.label,
                 "rows of a cluster reference duplicates themselves",
                 sql.find_entangled(members, key),
             )
-        yield from _find(
-            connection,
-            key.label,
-            "survivors would come to be above themselves",
-            sql.find_loops(members, key),
-        )
+        yield from _find_loops(connection, members, key)
+
+
+def _find_loops(
+    connection: Connection, members: MemberTable, key: ForeignKey
+) -> Iterator[Obstacle]:
+    loops: list[list[str]] = []
+    for start in connection.execute(sql.find_loops(members, key)).scalars():
+        if not any(", ".join(start) in loop for loop in loops):
+            loops.append(connection.execute(sql.trace_loop(members, key, start)).scalar_one())
+    if loops:
+        named = [" → ".join(_name_row([row]) for row in (loop[-1], *loop)) for loop in loops]
+        yield _obstacle(key.label, "survivors would come to be above themselves", named)
 
 
 def _find(connection: Connection, subject: str, wrong: str, query: Query) -> Iterator[Obstacle]:

@@ -79,19 +79,14 @@ def key_obstacles(schema: Schema, key: ForeignKey) -> Iterator[Obstacle]:
     for name in sorted(columns):
         if table.column(name).generated:
             yield Obstacle(subject=key.label, reason=f"{quote(name)} is a generated column")
-    for other in schema.keys_to(table.name):
-        if columns & set(other.referenced_columns):
-            yield Obstacle(
-                subject=key.label,
-                reason=f"its columns are themselves referenced, by {other.label}",
-            )
     yield from _rule_obstacles(table, table.rules)
     yield from move_obstacles(schema, key)
     yield from _unforeseeable_collisions(schema, table, key)
 
 
 def shared_columns(schema: Schema, key: ForeignKey) -> Iterator[tuple[ForeignKey, tuple[str, ...]]]:
-    """The other keys that some of the key's columns belong to, and these columns."""
+    """The keys that some of the key's columns belong to as well, or that reference them, and these
+    columns: they must not change."""
     mine = (key.referenced, key.referenced_columns, key.referencing_columns)
     for other in schema.keys_from(key.referencing):
         shared = set(key.referencing_columns) & set(other.referencing_columns)
@@ -99,6 +94,9 @@ def shared_columns(schema: Schema, key: ForeignKey) -> Iterator[tuple[ForeignKey
             shared
             and (other.referenced, other.referenced_columns, other.referencing_columns) != mine
         ):
+            yield other, tuple(sorted(shared))
+    for other in schema.keys_to(key.referencing):
+        if shared := set(key.referencing_columns) & set(other.referenced_columns):
             yield other, tuple(sorted(shared))
 
 

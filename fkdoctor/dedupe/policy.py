@@ -15,6 +15,7 @@ REFUSE = "refuse"
 KEEP_REFERENCING = "keep_survivors"
 DELETE = "delete"
 SET_NULL = "null"
+INHERIT = "inherit"
 IDENTICAL = "identical"
 
 MERGE_FIELDS = "merge_fields"
@@ -23,7 +24,7 @@ _SIMPLE = (REFUSE, KEEP_REFERENCING, MERGE_FIELDS)
 _CHOICES = {
     "collisions": (*_SIMPLE, "newest[:column]", "oldest[:column]", "most_complete", "(SQL) [asc]"),
     "links": (REFUSE, DELETE),
-    "above": (REFUSE, SET_NULL),
+    "above": (REFUSE, SET_NULL, INHERIT),
 }
 _FLAGS = {"collisions": "--on-collision", "links": "--on-link", "above": "--on-loop"}
 

@@ -47,13 +47,15 @@ SHOWN = 10
 class MemberTable:
     """The temporary table for one table. `carried` begins with what identifies a row of it.
 
-    `number` tells it from those for other tables; that for the deduplicated one is 0.
+    `number` tells it from those for other tables; that for the deduplicated one is 0. By the keys
+    in `inheriting` a survivor that references a duplicate of its own takes over what is above it.
     """
 
     table: Table
     key_width: int
     carried: tuple[str, ...]
     number: int = 0
+    inheriting: tuple[ForeignKey, ...] = ()
 
     @property
     def name(self) -> str:
@@ -248,26 +250,6 @@ def is_member(
     )
 
 
-def new_reference(
-    members: MemberTable, key: ForeignKey, map_: FromClause, rows: FromClause
-) -> list[ColumnElement[Any]]:
-    """What a row that references the duplicate in `map_` by the key will hold in its place.
-
-    That is the survivor's values; in the survivor itself, NULL where the columns can be NULL.
-    """
-    values = members.values("keep", key.referenced_columns, map_)
-    if not key.self_referencing:
-        return values
-    itself = is_own_link(members, map_, rows)
-    free = nullable_columns(members.table, key)
-    return [
-        collated(members.column(referenced), sa.case((~itself, value))) if name in free else value
-        for name, referenced, value in zip(
-            key.referencing_columns, key.referenced_columns, values, strict=True
-        )
-    ]
-
-
 def is_own_link(members: MemberTable, map_: FromClause, rows: FromClause) -> ColumnElement[bool]:
     """Whether the row is the survivor of the duplicate in `map_` itself."""
     keep = members.values("keep", members.key_columns, map_)
@@ -275,8 +257,15 @@ def is_own_link(members: MemberTable, map_: FromClause, rows: FromClause) -> Col
 
 
 def nullable_columns(table: Table, key: ForeignKey) -> tuple[str, ...]:
-    """The columns of a self-referencing key that can be set to NULL to reference nothing."""
-    return tuple(name for name in key.referencing_columns if not table.column(name).not_null)
+    """The columns of a self-referencing key that can be set to NULL to reference nothing.
+
+    One that it has on both sides, such as a tenant, is part of what the row is.
+    """
+    return tuple(
+        name
+        for name in key.referencing_columns
+        if not table.column(name).not_null and name not in key.referenced_columns
+    )
 
 
 def row_identity(table: Table) -> tuple[str, ...]:

@@ -160,12 +160,16 @@ def references(
 ) -> ColumnElement[bool]:
     """Whether the row of `referencing` points at the values, by the foreign key's own operators."""
     pointers = [referencing.c[column] for column in key.referencing_columns]
-    matches = match_key(key, referenced, pointers)
+    return sa.and_(match_key(key, referenced, pointers), *applies(key, referencing))
+
+
+def applies(key: ForeignKey, rows: FromClause) -> list[ColumnElement[bool]]:
+    """What is true of the rows that have the key, where not all rows of the table do."""
     if isinstance(key, PartitionKey):
-        return sa.and_(matches, is_in(referencing, key.leaves))
-    if not isinstance(key, LogicalKey) or key.condition is None:
-        return matches
-    return sa.and_(matches, _holds(key, key.condition, referencing))
+        return [is_in(rows, key.leaves)]
+    if isinstance(key, LogicalKey) and key.condition is not None:
+        return [_holds(key, key.condition, rows)]
+    return []
 
 
 def is_in(rows: FromClause, leaves: Iterable[TableName]) -> ColumnElement[bool]:
