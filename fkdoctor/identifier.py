@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import string
+from functools import lru_cache
 
 from fkdoctor.errors import ConfigError
 
@@ -38,6 +39,7 @@ _FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*')
 
 
+@lru_cache(maxsize=16_384)
 def quote(name: str) -> str:
     """The identifier as SQL text, in double quotes only where PostgreSQL needs them."""
     if _PLAIN.match(name) and name not in KEYWORDS:

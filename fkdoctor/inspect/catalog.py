@@ -6,14 +6,11 @@ not read are named in `Schema.unread`, never passed over in silence.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import INSUFFICIENT_PRIVILEGE, read_snapshot, sqlstate
+from fkdoctor.garbage import garbage_uncollected
 from fkdoctor.inspect.assemble import Catalog, Rows, SchemaChanged, assemble_schema
 from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS, explain_failure, passes
 from fkdoctor.resources import execute_query
@@ -74,24 +71,12 @@ def inspect_database(connection: Connection, *, statement_timeout: int = 0) -> S
     """
     for tries in range(1, _TRIES + 1):
         try:
-            with _garbage_uncollected():
+            with garbage_uncollected():
                 return _read_schema(connection, statement_timeout)
         except (DBAPIError, SchemaChanged) as error:
             if tries == _TRIES or not passes(error):
                 raise explain_failure(connection, error) from error
     raise AssertionError("the last try returns or raises")
-
-
-@contextmanager
-def _garbage_uncollected() -> Iterator[None]:
-    """No search for garbage while many values are made and none is dropped: a fifth of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _read_schema(connection: Connection, statement_timeout: int) -> Schema:
