@@ -79,7 +79,7 @@ _EXAMPLES = 3
     metavar="TABLE=POLICY",
     help="Which of its rows stays when repointing makes them collide and they differ: refuse (the "
     "default), keep_survivors, newest[:column], oldest[:column], most_complete, (SQL) [asc|desc], "
-    "merge_fields.",
+    "merge_fields, demote(column = value).",
 )
 @click.option(
     "--field",

@@ -46,6 +46,7 @@ from fkdoctor.statement import members as sql
 from fkdoctor.statement.fields import (
     FieldTable,
     count_fields,
+    create_demotions,
     create_fields,
     update_and_record,
 )
@@ -300,13 +301,15 @@ def _merge_batch(
     fields = {
         work.table: fields_of(derivation.members[work.table], work.update.fields)
         for work in run.work
-        if work.update and work.table in derivation.members
+        if work.update and not work.demotes and work.table in derivation.members
     }
     for table in fields.values():
         connection.execute(create_fields(table))
     deleted = repointed = 0
     for work in run.work:
-        if work.table in derivation.members:
+        if work.demotes:
+            _demote(connection, run, derivation, work.steps[0])
+        elif work.table in derivation.members:
             repointed += _repoint(connection, run, derivation, work)
             deleted += _delete(connection, run, derivation, work, clusters)
             if work.update:
@@ -463,6 +466,17 @@ def _refill(connection: Connection, run: _Run, step: Step, fields: FieldTable) -
                 "their columns say: a trigger or rule is in between",
             )
         )
+
+
+def _demote(connection: Connection, run: _Run, derivation: Derivation, step: Step) -> None:
+    """Gives the rows that make way for others the value with which they can stay."""
+    image = derivation.images.get(step.table)
+    if image and image.demotion:
+        fields = FieldTable(
+            members=image.demotion.members, rules={image.demotion.column: ("demote", "")}
+        )
+        connection.execute(create_demotions(fields, image.demotion.value))
+        _refill(connection, run, step, fields)
 
 
 def _unforeseen(obstacle: Obstacle) -> Blocked:

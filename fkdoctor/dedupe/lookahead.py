@@ -10,7 +10,7 @@ from fkdoctor.dedupe.derive import Derivation
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
 from fkdoctor.dedupe.partitions import as_written, uncovered_heirs
 from fkdoctor.dedupe.plan import Obstacle, Repoint, Resolution
-from fkdoctor.dedupe.policy import IDENTICAL, REFUSE
+from fkdoctor.dedupe.policy import IDENTICAL, REFUSE, is_demotion
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.coverage import Support, key_coverage
 from fkdoctor.schema import ForeignKey, Schema, Table, TableName
@@ -97,6 +97,10 @@ def judge_collisions(connection: Connection, derivation: Derivation) -> tuple[Re
                     rows=rows,
                 )
             )
+    for name, members in derivation.demoted.items():
+        for because, _, _, rows in connection.execute(comparison.count_collisions(members)):
+            policy = derivation.rule(name).collisions
+            found.append(Resolution(table=name, constraint=because, policy=policy, rows=rows))
     return tuple(found)
 
 
@@ -105,7 +109,7 @@ def resolve(derivation: Derivation, table: TableName, *, differs: bool, link: bo
     rule = derivation.rule(table)
     if link:
         return rule.links
-    return rule.collisions if differs else IDENTICAL
+    return rule.collisions if differs or is_demotion(rule.collisions) else IDENTICAL
 
 
 def _find_unsettled(

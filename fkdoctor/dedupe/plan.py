@@ -27,7 +27,8 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Collision:
-    """A referencing row that goes because repointing would make it break a constraint.
+    """A referencing row that goes, or is demoted, because repointing would make it break a
+    constraint.
 
     It collides with the row `kept`, to which references to it move. A link whose both ends become
     one survivor has none. `policy` is how that was decided.
@@ -38,6 +39,11 @@ class Collision:
     row: Member
     kept: Member | None
     policy: str
+
+    @property
+    def goes(self) -> bool:
+        """Whether the row goes; else it stays, and takes another value."""
+        return not self.policy.startswith("demote(")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +96,11 @@ class Resolution:
     constraint: str
     policy: str
     rows: int
+
+    @property
+    def goes(self) -> bool:
+        """Whether the rows go; else they stay, and take another value."""
+        return not self.policy.startswith("demote(")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +175,11 @@ class DedupePlan:
     caveats: tuple[str, ...]
     oversized: int
     oversized_rows: int
+
+    @property
+    def needs_derivation(self) -> bool:
+        """Whether the clusters and collisions alone do not say what becomes of every row."""
+        return any(rule.above == "inherit" or "demote(" in rule.collisions for rule in self.rules)
 
     @property
     def moving(self) -> int:

@@ -273,7 +273,7 @@ def _join_tied(connection: Connection, derivation: Derivation) -> int:
             above[second] = first
     if above:
         numbers = {"old": list(above), "new": [find(cluster) for cluster in above]}
-        for members in derivation.members.values():
+        for members in (*derivation.members.values(), *derivation.demoted.values()):
             connection.execute(relabel_clusters(members), numbers)
     return len(above)
 
@@ -321,7 +321,7 @@ def _read_clusters(connection: Connection, derivation: Derivation) -> Iterator[C
     """The clusters in their order, each with its merges and collisions."""
     collisions = [
         _read_collisions(connection, derivation, members)
-        for name, members in derivation.members.items()
+        for name, members in (*derivation.members.items(), *derivation.demoted.items())
         if name in derivation.images
     ]
     all_collisions = heapq.merge(*collisions, key=itemgetter(0))

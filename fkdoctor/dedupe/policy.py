@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -22,7 +23,14 @@ MERGE_FIELDS = "merge_fields"
 
 _SIMPLE = (REFUSE, KEEP_REFERENCING, MERGE_FIELDS)
 _CHOICES = {
-    "collisions": (*_SIMPLE, "newest[:column]", "oldest[:column]", "most_complete", "(SQL) [asc]"),
+    "collisions": (
+        *_SIMPLE,
+        "newest[:column]",
+        "oldest[:column]",
+        "most_complete",
+        "(SQL) [asc]",
+        "demote(column = value)",
+    ),
     "links": (REFUSE, DELETE),
     "above": (REFUSE, SET_NULL, INHERIT),
 }
@@ -64,6 +72,9 @@ def _amend(rule: CollisionRule, kind: str, policy: str) -> CollisionRule:
 
 def _check(kind: str, table: Table, policy: str) -> None:
     if policy in _CHOICES[kind]:
+        return
+    if kind == "collisions" and is_demotion(policy):
+        parse_demotion(table, policy)
         return
     if kind == "collisions":
         rule = parse_survivor(table, policy)
@@ -153,5 +164,39 @@ def _check_field(table: Table, column: str) -> None:
 
 def order_of(table: Table, policy: str) -> Iterator[SurvivorRule]:
     """The rule by which one of colliding rows stays, where that is not that it does not move."""
-    if policy not in _SIMPLE:
+    if policy not in _SIMPLE and not is_demotion(policy):
         yield parse_survivor(table, policy)
+
+
+_DEMOTE = "demote("
+_DEMOTION = re.compile(
+    r"demote\(\s*(?P<column>\w+|\"(?:[^\"]|\"\")+\")\s*=\s*"
+    r"(?:'(?P<text>(?:[^']|'')*)'|(?P<word>[\w.+-]+))\s*\)"
+)
+
+
+def is_demotion(policy: str) -> bool:
+    """Whether colliding rows stay, with another value in one column."""
+    return policy.startswith(_DEMOTE)
+
+
+def parse_demotion(table: Table, policy: str) -> tuple[str, str | None]:
+    """The column and the value, as text, of `demote(column = value)`. Raises ConfigError."""
+    match = _DEMOTION.fullmatch(policy)
+    if match is None:
+        raise ConfigError(
+            f"{policy!r} cannot be read.",
+            why="A column is demoted to one value: a number, true, false, null or 'text'.",
+            next=f"For example: --on-collision {table.name}='demote(is_primary = false)'",
+        )
+    (column,) = split_qualified(match["column"])
+    _check_field(table, column)
+    text = match["word"] if match["text"] is None else match["text"].replace("''", "'")
+    value = None if (match["word"] or "").lower() == "null" else text
+    if value is None and table.column(column).not_null:
+        raise ConfigError(
+            f"{table.name}.{quote(column)} cannot be demoted to NULL.",
+            why="It is NOT NULL.",
+            next="Give another value.",
+        )
+    return column, value

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from fkdoctor.dedupe.derive import Derivation
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, FieldRule, Member
+from fkdoctor.dedupe.policy import parse_demotion
 from fkdoctor.inspect.graph import delete_order
 from fkdoctor.schema import ForeignKey, Schema, TableName
 from fkdoctor.statement.comparison import select_collisions
@@ -42,10 +43,12 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """All that is done about the duplicates of one table, in the order of the steps."""
+    """All that is done about the duplicates of one table, in the order of the steps; or that it
+    `demotes` rows of it."""
 
     table: TableName
     steps: tuple[Step, ...]
+    demotes: bool = False
 
     @property
     def delete(self) -> Step:
@@ -65,13 +68,20 @@ def merged_tables(schema: Schema, plan: DedupePlan) -> tuple[TableName, ...]:
     A table's rows go before those that they reference, so that these can be repointed without a
     collision and go when nothing references them.
     """
-    names = {plan.table, *(resolution.table for resolution in plan.resolutions)}
+    names = {plan.table, *(found.table for found in plan.resolutions if found.goes)}
     return tuple(name for group in delete_order(schema, names) for name in group)
 
 
 def plan_work(schema: Schema, plan: DedupePlan) -> tuple[Work, ...]:
     """What is done, in its order."""
     steps: list[tuple[TableName, Step]] = []
+    demotions: list[Step] = []
+    for name in sorted({found.table for found in plan.resolutions if not found.goes}):
+        policy = next(rule.collisions for rule in plan.rules if rule.table == name)
+        column, _ = parse_demotion(schema.table(name), policy)
+        field = FieldRule(table=name, column=column, kind="demote")
+        demotions.append(Step(number=len(demotions) + 1, table=name, fields=(field,)))
+    steps += [(step.table, step) for step in demotions]
     for name in merged_tables(schema, plan):
         for key in schema.keys_to(name):
             steps.append((name, Step(number=len(steps) + 1, table=key.referencing, key=key)))
@@ -85,16 +95,21 @@ def plan_work(schema: Schema, plan: DedupePlan) -> tuple[Work, ...]:
     for _, step in steps:
         if step.fields and step.table in moving:
             moving[step.table] = (*moving[step.table], step.number)
-    return tuple(
-        Work(
-            table=name,
-            steps=tuple(
-                replace(step, siblings=moving.get(step.table, ()))
-                for merged, step in steps
-                if merged == name
-            ),
-        )
-        for name in merged_tables(schema, plan)
+    # Rows make way before others move.
+    first = [replace(step, siblings=moving.get(step.table, ())) for step in demotions]
+    return (
+        *(Work(table=step.table, steps=(step,), demotes=True) for step in first),
+        *(
+            Work(
+                table=name,
+                steps=tuple(
+                    replace(step, siblings=moving.get(step.table, ()))
+                    for merged, step in steps
+                    if merged == name and step not in demotions
+                ),
+            )
+            for name in merged_tables(schema, plan)
+        ),
     )
 
 
@@ -109,7 +124,7 @@ def count_planned(
             survivors.add(merge.survivor.key)
             duplicates += len(merge.duplicates)
         for collision in cluster.collisions:
-            if collision.table == table:
+            if collision.table == table and collision.goes:
                 duplicates += 1
                 if collision.kept:
                     survivors.add(collision.kept.key)
@@ -147,7 +162,7 @@ def find_differing_clusters(
 
 
 def _read_found(connection: Connection, derivation: Derivation) -> Iterator[tuple[int, _Fact]]:
-    for name, members in derivation.members.items():
+    for name, members in (*derivation.members.items(), *derivation.demoted.items()):
         for row in connection.execute(select_collisions(members)):
             kept = row.kept_fingerprint and Member(
                 key=tuple(row.kept), fingerprint=row.kept_fingerprint

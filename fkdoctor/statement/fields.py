@@ -45,7 +45,7 @@ class FieldTable:
     @property
     def name(self) -> str:
         """The name of the temporary table."""
-        return f"fkdoctor_field_{self.members.number}"
+        return f"fkdoctor_field_of_{self.members.name}"
 
     @cached_property
     def clause(self) -> TableClause:
@@ -99,6 +99,19 @@ def create_fields(fields: FieldTable) -> CreateFilled:
             fields.members.table,
             now,
         ),
+    )
+
+
+def create_demotions(fields: FieldTable, value: str | None) -> CreateFilled:
+    """The members that do not survive, each with the value (a text) for the one column."""
+    (column,) = fields.columns
+    members = fields.members
+    return CreateFilled(
+        fields.name,
+        sa.select(
+            *(key.label(f"key_{i}") for i, key in enumerate(members.member_key)),
+            sa.cast(sa.literal(value, sa.Text), NamedType(column.type)).label("value_0"),
+        ).where(~members.clause.c.is_survivor),
     )
 
 

@@ -36,6 +36,7 @@ from fkdoctor.statement.parts import (
 )
 
 _MEMBERS = "fkdoctor_member"
+_DEMOTED = "fkdoctor_demoted"
 ROW = "fkdoctor_row"
 """The alias of the deduplicated table, under which its row as a whole can be named."""
 
@@ -49,6 +50,7 @@ class MemberTable:
 
     `number` tells it from those for other tables; that for the deduplicated one is 0. By the keys
     in `inheriting` a survivor that references a duplicate of its own takes over what is above it.
+    Rows that are `demoted` stay, beside those with which they would collide.
     """
 
     table: Table
@@ -56,11 +58,12 @@ class MemberTable:
     carried: tuple[str, ...]
     number: int = 0
     inheriting: tuple[ForeignKey, ...] = ()
+    demoted: bool = False
 
     @property
     def name(self) -> str:
         """The name of the temporary table."""
-        return f"{_MEMBERS}_{self.number}"
+        return f"{_DEMOTED if self.demoted else _MEMBERS}_{self.number}"
 
     @cached_property
     def clause(self) -> TableClause:
