@@ -20,8 +20,14 @@ from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import set_local, sqlstate
 from fkdoctor.dedupe.batch import run_batch, run_on_ledger
-from fkdoctor.dedupe.derive import Derivation, Facts, derive_collisions, read_facts
-from fkdoctor.dedupe.logical import follow_references
+from fkdoctor.dedupe.derive import (
+    Derivation,
+    Facts,
+    derive_collisions,
+    fill_embedded,
+    read_facts,
+)
+from fkdoctor.dedupe.logical import embedded_obstacles, follow_references
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns, table_obstacles
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, Obstacle
 from fkdoctor.dedupe.planfile import check_clusters, head_document, read_clusters, read_plan
@@ -43,6 +49,12 @@ from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import lookahead, merge
 from fkdoctor.statement import members as sql
+from fkdoctor.statement.embedded import (
+    EmbeddedTable,
+    count_embedded,
+    count_hits,
+    repoint_embedded,
+)
 from fkdoctor.statement.fields import (
     FieldTable,
     count_fields,
@@ -100,7 +112,9 @@ def apply_dedupe(
         plan=plan,
         facts=facts,
         work=work,
-        members=sql.carry_columns(schema.table(plan.table), schema.keys_to(plan.table)),
+        members=sql.carry_columns(
+            schema.table(plan.table), schema.keys_to(plan.table), references=plan.references
+        ),
         id=_start_run(connection, schema, plan, work),
     )
     progress = Progress(run_id=run.id, done=0, total=extent.clusters, deleted=0, repointed=0)
@@ -260,9 +274,7 @@ def _add_step(connection: Connection, run_id: int, step: Step, table: Table) -> 
         table_name=table.name.name,
         constraint_name=step.key.name if step.key else None,
         key_columns=list(table.row_identity),
-        columns=list(step.key.referencing_columns)
-        if step.key
-        else [field.column for field in step.fields] or stored,
+        columns=list(step.changed) or stored,
     )
 
 
@@ -338,6 +350,7 @@ def _derive_as_planned(
             members={run.plan.table: members},
             made=made,
             lock=True,
+            references=run.plan.references,
         )
         derive_collisions(connection, derivation)
         if derivation.obstacles:
@@ -388,12 +401,49 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
                 )
             )
         repointed += moved
+    for embedded in derivation.embedded():
+        if embedded.members is members:
+            repointed += _repoint_embedded(connection, run, work, embedded)
     # Deferred checks and triggers run now, while what they do can still be seen.
     connection.execute(sa.text("set constraints all immediate"))
     for step in work.steps:
         if step.key:
             _refuse_left(connection, derivation, members, step.key)
     return repointed
+
+
+def _repoint_embedded(
+    connection: Connection, run: _Run, work: Work, embedded: EmbeddedTable
+) -> int:
+    """Moves the references within values, as the rows are now; in how many rows."""
+    reference = embedded.reference
+    step = next(step for step in work.steps if step.reference == reference)
+    fill_embedded(connection, embedded)
+    binds = {
+        "run": run.id,
+        "at_step": step.number,
+        "followed": bool(step.siblings),
+        "alike": [
+            other.number
+            for of_table in run.work
+            for other in of_table.steps
+            if other.reference and (other.table, *other.changed) == embedded.place
+        ],
+    }
+    expected = connection.execute(count_embedded(embedded)).scalar_one()
+    if expected and any(embedded_obstacles(run.schema, reference)):
+        raise _unforeseen(next(embedded_obstacles(run.schema, reference)))
+    moved, astray = connection.execute(repoint_embedded(embedded), binds).one()
+    left = connection.execute(count_hits(embedded)).scalar_one()
+    if astray or left or moved != expected:
+        raise _unforeseen(
+            Obstacle(
+                subject=reference.label,
+                reason=f"{max(left, astray, expected - moved)} rows would not hold what they "
+                "should: a trigger or rule is in between",
+            )
+        )
+    return int(moved)
 
 
 def _refuse_left(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from sqlalchemy import Connection
 
@@ -27,12 +28,18 @@ from fkdoctor.dedupe.policy import (
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.graph import delete_order
 from fkdoctor.resources import execute_query
-from fkdoctor.schema import Schema, Table, TableName
+from fkdoctor.schema import LogicalReference, Schema, Table, TableName
 from fkdoctor.statement import contest as contests
 from fkdoctor.statement import image as images
 from fkdoctor.statement import verdict
 from fkdoctor.statement.ascent import ascent_name, create_ascent
 from fkdoctor.statement.contest import ContestTable, Exclusive
+from fkdoctor.statement.embedded import (
+    EmbeddedTable,
+    create_embedded,
+    select_embedded_ties,
+    select_shared_ties,
+)
 from fkdoctor.statement.image import Demotion, ImageTable
 from fkdoctor.statement.members import (
     MemberTable,
@@ -74,7 +81,7 @@ class Derivation:
 
     `made` are member tables that exist already, and are empty but for the first. `ties` are pairs
     of clusters that only go together. Rows in `demoted` stay, with another value in one column.
-    With `lock`, rows that collide are locked;
+    `references` are those of fkdoctor.toml. With `lock`, rows that collide are locked;
     `stale` are clusters of which one of them changed while that was waited for.
     """
 
@@ -89,6 +96,7 @@ class Derivation:
     lock: bool = False
     stale: set[int] = field(default_factory=set)
     demoted: dict[TableName, MemberTable] = field(default_factory=dict)
+    references: tuple[LogicalReference, ...] = ()
 
     def __post_init__(self) -> None:
         self.members = {name: _let_inherit(self, members) for name, members in self.members.items()}
@@ -96,6 +104,22 @@ class Derivation:
     def rule(self, table: TableName) -> CollisionRule:
         """What the user wants done in the table."""
         return self.rules.get(table) or CollisionRule(table=table)
+
+    def carry(self, table: Table, number: int) -> MemberTable:
+        """A member table for the table."""
+        keys = self.schema.keys_to(table.name)
+        return carry_columns(table, keys, number, self.references)
+
+    def embedded(self) -> Iterator[EmbeddedTable]:
+        """The references within values that lead to members."""
+        for number, reference in enumerate(self.references):
+            members = self.members.get(reference.referenced)
+            table = self.schema.table(reference.referencing)
+            if members and reference.embedded and table.row_identity:
+                going = self.members.get(table.name)
+                yield EmbeddedTable(
+                    reference=reference, table=table, members=members, going=going, number=number
+                )
 
     def refuse(self, subject: str, reason: str) -> None:
         """Writes down what is in the way."""
@@ -129,6 +153,18 @@ def derive_collisions(connection: Connection, derivation: Derivation) -> None:
             again = any(found) and any(
                 key.referenced in group for name in group for key in schema.keys_from(name)
             )
+    for embedded in derivation.embedded():
+        fill_embedded(connection, embedded)
+        _tie(connection, derivation, select_embedded_ties(embedded))
+    for one, other in combinations(derivation.embedded(), 2):
+        if one.place == other.place:
+            _tie(connection, derivation, select_shared_ties(one, other))
+
+
+def fill_embedded(connection: Connection, embedded: EmbeddedTable) -> None:
+    """Computes what the rows will hold that have references within a value."""
+    connection.execute(drop_temporary(embedded.name))
+    connection.execute(create_embedded(embedded))
 
 
 def _reach(schema: Schema, root: TableName) -> set[TableName]:
@@ -199,7 +235,7 @@ def _prepare_demotion(connection: Connection, derivation: Derivation, image: Ima
     """Makes the table of the rows that are demoted."""
     table = image.table
     if table.name not in derivation.demoted:
-        members = carry_columns(table, derivation.schema.keys_to(table.name), image.number)
+        members = derivation.carry(table, image.number)
         members = replace(members, demoted=True)
         connection.execute(drop_temporary(members.name))
         connection.execute(create_members(members))
@@ -238,7 +274,7 @@ def _members_of(connection: Connection, derivation: Derivation, table: Table) ->
         members = derivation.made.get(table.name)
         if members is None:
             number = max(len(derivation.members), len(derivation.made))
-            members = carry_columns(table, derivation.schema.keys_to(table.name), number)
+            members = derivation.carry(table, number)
             members = _let_inherit(derivation, members)
             connection.execute(create_members(members))
             derivation.made[table.name] = members
@@ -315,7 +351,8 @@ def _hold_contests(
         connection.execute(analyze_temporary(contest.name))
         connection.execute(verdict.drop_beaten(contest))
     connection.execute(analyze_temporary(contest.name))
-    if image.own:
+    # By other keys, rows move when those that go are gone.
+    if not image.demotion and any(key.self_referencing for key, _ in image.moves):
         _refuse_blocked(connection, derivation, contest)
     if image.demotion:
         for (key,) in connection.execute(verdict.find_demoted(contest)):

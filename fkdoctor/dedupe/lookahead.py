@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection
 
 from fkdoctor.dedupe.derive import Derivation
+from fkdoctor.dedupe.logical import embedded_obstacles
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
 from fkdoctor.dedupe.partitions import as_written, uncovered_heirs
 from fkdoctor.dedupe.plan import Obstacle, Repoint, Resolution
@@ -16,6 +17,12 @@ from fkdoctor.inspect.coverage import Support, key_coverage
 from fkdoctor.schema import ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import comparison
 from fkdoctor.statement import lookahead as sql
+from fkdoctor.statement.embedded import (
+    EmbeddedTable,
+    count_embedded,
+    find_matrices,
+    find_own,
+)
 from fkdoctor.statement.members import (
     SHOWN,
     MemberTable,
@@ -57,7 +64,41 @@ def look_ahead(
                     foreseen or _find_wrongs(connection, derivation, members, key)
                 )
         obstacles |= dict.fromkeys(_find_unsettled(connection, derivation, members))
+    for embedded in derivation.embedded():
+        reference = embedded.reference
+        rows = connection.execute(count_embedded(embedded)).scalar_one()
+        repoints.append(
+            Repoint(
+                table=reference.referencing,
+                constraint=reference.arrow.partition(" → ")[0],
+                columns=(reference.referencing_column,),
+                rows=rows,
+                on_delete="NO ACTION",
+                indexed=False,
+            )
+        )
+        if rows:
+            obstacles |= dict.fromkeys(embedded_obstacles(schema, reference))
+            obstacles |= dict.fromkeys(_find_embedded_wrongs(connection, embedded))
     return tuple(repoints), tuple(obstacles)
+
+
+def _find_embedded_wrongs(connection: Connection, embedded: EmbeddedTable) -> Iterator[Obstacle]:
+    reference = embedded.reference
+    if reference.elements:
+        yield from _find(
+            connection,
+            reference.label,
+            "it has arrays of several dimensions",
+            find_matrices(embedded),
+        )
+    if reference.referencing == reference.referenced:
+        yield from _find(
+            connection,
+            reference.label,
+            "rows of a cluster reference duplicates themselves",
+            find_own(embedded),
+        )
 
 
 def _find_uncovered(

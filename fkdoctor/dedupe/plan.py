@@ -179,7 +179,9 @@ class DedupePlan:
     @property
     def needs_derivation(self) -> bool:
         """Whether the clusters and collisions alone do not say what becomes of every row."""
-        return any(rule.above == "inherit" or "demote(" in rule.collisions for rule in self.rules)
+        return any(reference.embedded for reference in self.references) or any(
+            rule.above == "inherit" or "demote(" in rule.collisions for rule in self.rules
+        )
 
     @property
     def moving(self) -> int:

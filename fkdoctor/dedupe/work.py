@@ -12,7 +12,7 @@ from fkdoctor.dedupe.derive import Derivation
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, FieldRule, Member
 from fkdoctor.dedupe.policy import parse_demotion
 from fkdoctor.inspect.graph import delete_order
-from fkdoctor.schema import ForeignKey, Schema, TableName
+from fkdoctor.schema import ForeignKey, LogicalReference, Schema, TableName
 from fkdoctor.statement.comparison import select_collisions
 from fkdoctor.statement.fields import FieldTable
 from fkdoctor.statement.journal import moves_identity
@@ -21,8 +21,8 @@ from fkdoctor.statement.members import MemberTable
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One kind of change to each batch: references of a `key` move, rows of a table go, or
-    survivors get other values in the columns of `fields`.
+    """One kind of change to each batch: references of a `key` or `reference` move, rows of a table
+    go, or survivors get other values in the columns of `fields`.
 
     `siblings` are the steps that change what identifies rows of the same table.
     """
@@ -30,15 +30,25 @@ class Step:
     number: int
     table: TableName
     key: ForeignKey | None = None
+    reference: LogicalReference | None = None
     fields: tuple[FieldRule, ...] = ()
     siblings: tuple[int, ...] = ()
 
     @property
     def action(self) -> str:
         """The word for it in the ledger."""
-        if self.key:
+        if self.key or self.reference:
             return "repoint"
         return "update" if self.fields else "delete"
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The columns that it changes; () where it deletes rows."""
+        if self.reference:
+            return (self.reference.referencing_column,)
+        if self.key:
+            return self.key.referencing_columns
+        return tuple(field.column for field in self.fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +95,10 @@ def plan_work(schema: Schema, plan: DedupePlan) -> tuple[Work, ...]:
     for name in merged_tables(schema, plan):
         for key in schema.keys_to(name):
             steps.append((name, Step(number=len(steps) + 1, table=key.referencing, key=key)))
+        for reference in plan.references:
+            if reference.embedded and reference.referenced == name:
+                number, table = len(steps) + 1, reference.referencing
+                steps.append((name, Step(number=number, table=table, reference=reference)))
         steps.append((name, Step(number=len(steps) + 1, table=name)))
         if fields := tuple(field for field in plan.fields if field.table == name):
             steps.append((name, Step(number=len(steps) + 1, table=name, fields=fields)))
@@ -93,7 +107,7 @@ def plan_work(schema: Schema, plan: DedupePlan) -> tuple[Work, ...]:
         if step.key and moves_identity(schema.table(step.table), step.key.referencing_columns):
             moving[step.table] = (*moving.get(step.table, ()), step.number)
     for _, step in steps:
-        if step.fields and step.table in moving:
+        if (step.fields or step.reference) and step.table in moving:
             moving[step.table] = (*moving[step.table], step.number)
     # Rows make way before others move.
     first = [replace(step, siblings=moving.get(step.table, ())) for step in demotions]

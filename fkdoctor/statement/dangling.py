@@ -19,6 +19,7 @@ from fkdoctor.schema import (
     TableKind,
     TableName,
 )
+from fkdoctor.statement.embedded import select_keys_in_json
 from fkdoctor.statement.members import row_identity
 from fkdoctor.statement.parts import Query, as_text, make_table, match_key, plain_type
 
@@ -155,7 +156,7 @@ def _dangling(
         found = (
             sa.select(sa.literal(1))
             .select_from(target)
-            .where(target.c[reference.referenced_column] == pointer)
+            .where(_compared(reference, target.c[reference.referenced_column]) == pointer)
             .correlate(rows)
         )
         return rows, (pointer.is_not(None), ~found.exists())
@@ -223,10 +224,15 @@ _ELEMENT = "fkdoctor_element"
 
 
 def _pointer(reference: LogicalReference, rows: FromClause) -> ColumnElement[Any]:
-    if reference.elements:
+    if reference.embedded:
         return sa.column(_ELEMENT)
     column: ColumnElement[Any] = rows.c[reference.referencing_column]
     return column
+
+
+def _compared(reference: LogicalReference, value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The referenced value as what is compared with it: in JSON, a text."""
+    return as_text(value) if reference.path else value
 
 
 def _select(
@@ -240,6 +246,10 @@ def _select(
         query = sa.select(*columns).select_from(rows)
         return _only(schema, query, rows, reference.referencing)
     source: FromClause = rows
+    if reference.path:
+        document = rows.c[reference.referencing_column]
+        keys = select_keys_in_json(document, reference.path, _ELEMENT)
+        source = rows.join(keys.lateral("elements"), sa.true())
     if reference.elements:
         elements = sa.func.pg_catalog.unnest(rows.c[reference.referencing_column])
         source = rows.join(

@@ -23,7 +23,15 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fkdoctor.schema import Column, ForeignKey, LogicalKey, PartitionKey, Table, TableName
+from fkdoctor.schema import (
+    Column,
+    ForeignKey,
+    LogicalKey,
+    LogicalReference,
+    PartitionKey,
+    Table,
+    TableName,
+)
 from fkdoctor.statement.parts import (
     Query,
     as_text,
@@ -120,11 +128,19 @@ class MemberTable:
         return self.table.column(name)
 
 
-def carry_columns(table: Table, keys: Sequence[ForeignKey], number: int = 0) -> MemberTable:
-    """The member table that serves all these foreign keys to `table`, which has an identity."""
+def carry_columns(
+    table: Table,
+    keys: Sequence[ForeignKey],
+    number: int = 0,
+    references: Sequence[LogicalReference] = (),
+) -> MemberTable:
+    """The member table that serves all these foreign keys to `table`, which has an identity, and
+    those of the references that lead there."""
     identity = table.row_identity
     assert identity
-    others = {column for key in keys for column in key.referenced_columns} - set(identity)
+    pointed_at = {column for key in keys for column in key.referenced_columns}
+    pointed_at |= {one.referenced_column for one in references if one.referenced == table.name}
+    others = pointed_at - set(identity)
     return MemberTable(
         table=table, key_width=len(identity), carried=(*identity, *sorted(others)), number=number
     )
