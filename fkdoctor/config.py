@@ -76,12 +76,14 @@ class PolicyConfig:
     """Which rule the foreign keys between some tables shall have.
 
     `referenced` and `referencing` are tables, `schema.table` or `table`, with `*` for anything.
+    `dangling` says what to do with rows that stand against a key that is yet to be made.
     """
 
     referenced: str = "*"
     referencing: str = "*"
     on_delete: str | None = None
     on_update: str | None = None
+    dangling: str = "refuse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,7 @@ def _read_policy(section: _Section) -> PolicyConfig:
         referencing=section.text("referencing") or "*",
         on_delete=section.choice("on_delete", ACTIONS, "") or None,
         on_update=section.choice("on_update", ACTIONS, "") or None,
+        dangling=section.choice("dangling", ("refuse", "delete", "set null", "keep"), "refuse"),
     )
     section.finish()
     if policy.on_delete is None and policy.on_update is None:

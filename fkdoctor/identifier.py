@@ -50,6 +50,11 @@ def quote_all(names: tuple[str, ...]) -> str:
     return ", ".join(quote(name) for name in names)
 
 
+def text_literal(value: str) -> str:
+    """The value as a string constant."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def split_qualified(text: str) -> tuple[str, ...]:
     """The parts of a dotted name, folded to lower case unless quoted, as SQL folds them.
 

@@ -451,9 +451,30 @@ class LogicalReference:
         )
 
 
+_INTEGERS = frozenset({"smallint", "integer", "bigint"})
+_TEXTS = frozenset({"text", "character varying"})
+
+
+def compared_as(theirs: Column, ours: Column) -> tuple[str, str] | None:
+    """The types between which an equality of PostgreSQL's own compares the columns; of an array,
+    its elements."""
+    mine = ours.base_type.removesuffix("[]")
+    pair = {theirs.base_type, mine}
+    if len(pair) == 1 or pair <= _INTEGERS:
+        return theirs.base_type, mine
+    # An application that keeps keys of any table in one column keeps them as text.
+    return ("text", "text") if mine in _TEXTS else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelKey:
-    """A foreign key as an application's model declares it; None where it says nothing."""
+    """A foreign key as an application's model declares it; None where it says nothing.
+
+    `not_null` are the columns that may not be NULL by the model. `constrained` is whether it wants
+    a key in the database at all; `carried_out` what the mapper does with the rows by itself, such
+    as CASCADE or PROTECT ('' where it leaves all to the database, None where its relationships say
+    so); `label` is then the model's `Class.attribute`.
+    """
 
     name: str | None
     referencing: TableName
@@ -465,6 +486,10 @@ class ModelKey:
     match: str | None
     deferrable: bool
     initially_deferred: bool
+    not_null: tuple[str, ...]
+    constrained: bool = True
+    carried_out: str | None = None
+    label: str = ""
 
     @property
     def arrow(self) -> str:
@@ -489,6 +514,23 @@ class ModelRelation:
     referenced: TableName
     deletes: bool
     passive: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPolymorph:
+    """Two columns of which a model says that they name a row of any of several tables.
+
+    `label` is `Class.attribute`; `kind` has the number of a row of `kinds`, a table with the
+    columns app_label and model, and `key` the key of the row that is meant. `targets` are those two
+    as `app_label.model`, each with the table and its key.
+    """
+
+    label: str
+    table: TableName
+    kind: str
+    key: str
+    kinds: TableName
+    targets: tuple[tuple[str, TableName, str], ...]
 
 
 class Flaw(Enum):
@@ -580,7 +622,8 @@ class Schema:
 
     `references` and `soft_delete_column` are what fkdoctor.toml says about it, `row_counts` and
     `kinds` what was found in the rows and `plans` what the planner said, if they were asked;
-    `model_keys`, `model_relations` and `modelled` (tables) what the application's models say.
+    `model_keys`, `model_relations`, `model_polymorphs` and `modelled` (tables) what the
+    application's models say.
     """
 
     database: str
@@ -599,6 +642,7 @@ class Schema:
     plans: tuple[KeyPlan, ...] = ()
     model_keys: tuple[ModelKey, ...] = ()
     model_relations: tuple[ModelRelation, ...] = ()
+    model_polymorphs: tuple[ModelPolymorph, ...] = ()
     modelled: frozenset[TableName] = frozenset()
 
     @cached_property

@@ -92,11 +92,6 @@ def relation_names(schema: Schema) -> set[TableName]:
     return names
 
 
-def text_literal(value: str) -> str:
-    """The value as a string constant."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def reindex(table: TableName, index: str) -> str:
     """The statement that builds an invalid index anew."""
     return f"REINDEX INDEX CONCURRENTLY {TableName(table.schema, index)};"

@@ -22,6 +22,7 @@ from fkdoctor.cli.session import (
 from fkdoctor.config import FILE_NAME, SEVERITIES, Config, parse_duration
 from fkdoctor.errors import ConfigError
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.django_models import with_django
 from fkdoctor.inspect.logical import declare
 from fkdoctor.inspect.models import with_models
 from fkdoctor.inspect.proof import ask_planner
@@ -31,6 +32,7 @@ from fkdoctor.inspect.rows import (
     choose_references,
     count_kinds_of_references,
     count_rows,
+    declare_model_polymorphs,
     with_rows_counted,
 )
 from fkdoctor.render import html, markdown, text
@@ -95,6 +97,11 @@ FINDINGS = 1
     help="Lay SQLAlchemy models beside the database: package.module:Base.",
 )
 @click.option(
+    "--django",
+    metavar="SETTINGS",
+    help="Lay the models of Django beside the database: package.settings.",
+)
+@click.option(
     "--fix",
     is_flag=True,
     help="Write revisions for the findings, as fkdoctor fix does; stderr names the files.",
@@ -115,6 +122,7 @@ def audit(
     resume_path: Path | None,
     prove: bool,
     models: str | None,
+    django: str | None,
     fix: bool,
     alembic_ini: Path,
     head: str | None,
@@ -135,6 +143,8 @@ def audit(
         schema = declare(schema, config)
         if models:
             schema = with_models(schema, models)
+        if django:
+            schema = with_django(schema, django)
         scope = choose_scope(schema, config, schemas, tables)
         if prove:
             with show_wait("Asking the planner"):
@@ -142,6 +152,9 @@ def audit(
         if data:
             thoroughness = Thoroughness(
                 exact=data == "all", statement_timeout=_read_timeout(data_timeout)
+            )
+            schema = declare_model_polymorphs(
+                session.connection, schema, scope.covers, thoroughness
             )
             references = choose_references(schema, scope.covers)
             log = RowLog(resume_path, schema) if resume_path else None
@@ -157,7 +170,7 @@ def audit(
         rules=tuple(
             rule
             for rule in RULES
-            if (data or not rule.reads_rows) and (models or not rule.reads_models)
+            if (data or not rule.reads_rows) and (models or django or not rule.reads_models)
         ),
     )
     for pattern in report.idle_ignores:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from fkdoctor.render.glyphs import fit_encoding
+from fkdoctor.render.encoding import fit_encoding
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

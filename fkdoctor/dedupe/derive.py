@@ -125,6 +125,13 @@ class Derivation:
         """Writes down what is in the way."""
         self.obstacles[Obstacle(subject=subject, reason=reason)] = None
 
+    def forget(self) -> None:
+        """Goes back to where only the deduplicated table has members, and these are as given."""
+        root = next(iter(self.members))
+        self.members = {root: self.members[root]}
+        self.images, self.ties, self.obstacles, self.stale = {}, set(), {}, set()
+        self.demoted = {}
+
     def merged(self) -> tuple[TableName, ...]:
         """The tables with members, referencing before referenced."""
         groups = delete_order(self.schema, self.members)
@@ -179,7 +186,7 @@ def _reach(schema: Schema, root: TableName) -> set[TableName]:
 
 def _look_at(connection: Connection, derivation: Derivation, name: TableName) -> bool:
     """Whether more rows of the table turned out to collide, and others may therefore."""
-    image = _image_of(derivation, name)
+    image = image_of(derivation, name)
     if image is None:
         return False
     if image.own:
@@ -189,10 +196,10 @@ def _look_at(connection: Connection, derivation: Derivation, name: TableName) ->
     found = _drop_links(connection, derivation, image)
     if is_demotion(derivation.rule(name).collisions):
         _prepare_demotion(connection, derivation, image)
-    exclusives = tuple(_find_exclusives(derivation, _image_of(derivation, name) or image))
+    exclusives = tuple(_find_exclusives(derivation, image_of(derivation, name) or image))
     lost = bool(exclusives)
     while lost:
-        image = _image_of(derivation, name) or image
+        image = image_of(derivation, name) or image
         if image.own:
             _climb(connection, image.own)  # a link that goes is above nobody
         lost = _hold_contests(connection, derivation, image, exclusives) > 0
@@ -206,7 +213,7 @@ def _look_at(connection: Connection, derivation: Derivation, name: TableName) ->
     return found > 0
 
 
-def _image_of(derivation: Derivation, name: TableName) -> ImageTable | None:
+def image_of(derivation: Derivation, name: TableName) -> ImageTable | None:
     """What moves in the table; None where nothing can.
 
     Keys with an obstacle are left out: a plan in which references move by them is refused.
@@ -268,7 +275,7 @@ def _find_exclusives(derivation: Derivation, image: ImageTable) -> Iterator[Excl
             )
 
 
-def _members_of(connection: Connection, derivation: Derivation, table: Table) -> MemberTable:
+def members_of(connection: Connection, derivation: Derivation, table: Table) -> MemberTable:
     """The table's member table, which is made if it is missing."""
     if table.name not in derivation.members:
         members = derivation.made.get(table.name)
@@ -303,7 +310,7 @@ def _drop_links(connection: Connection, derivation: Derivation, image: ImageTabl
     queries = list(images.find_links(image))
     if not any(connection.execute(query).first() for query in queries):
         return 0
-    members = _members_of(connection, derivation, image.table)
+    members = members_of(connection, derivation, image.table)
     dropped = sum(
         connection.execute(statement).rowcount for statement in images.insert_links(image, members)
     )
@@ -341,7 +348,7 @@ def _hold_contests(
     if image.demotion:
         members = image.demotion.members
     else:
-        members = _members_of(connection, derivation, image.table)
+        members = members_of(connection, derivation, image.table)
     order = [order_by(members, rule) for rule in order_of(image.table, rule.collisions)]
     # Without statistics the planner takes every row to meet every other.
     connection.execute(analyze_temporary(contest.name))

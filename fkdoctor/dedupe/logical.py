@@ -10,7 +10,6 @@ from fkdoctor.dedupe.partitions import all_indexes, excludes, known_as, lift_key
 from fkdoctor.dedupe.plan import Obstacle
 from fkdoctor.identifier import quote
 from fkdoctor.schema import (
-    Column,
     ForeignKey,
     KeyOperator,
     LogicalKey,
@@ -20,9 +19,7 @@ from fkdoctor.schema import (
     Schema,
     TableKind,
 )
-
-_INTEGERS = frozenset({"smallint", "integer", "bigint"})
-_TEXTS = frozenset({"text", "character varying"})
+from fkdoctor.schema import compared_as as _compared_as
 
 
 def follow_references(schema: Schema, references: Iterable[LogicalReference]) -> Schema:
@@ -102,16 +99,6 @@ def _make_key(schema: Schema, reference: LogicalReference) -> ForeignKey:
         columns=tuple(column.name for column in table.columns),
         partitioned=table.kind is TableKind.PARTITIONED,
     )
-
-
-def _compared_as(theirs: Column, ours: Column) -> tuple[str, str] | None:
-    """The types between which an equality of PostgreSQL's own compares the columns."""
-    mine = ours.base_type.removesuffix("[]")
-    pair = {theirs.base_type, mine}
-    if len(pair) == 1 or pair <= _INTEGERS:
-        return theirs.base_type, mine
-    # An application that keeps keys of any table in one column keeps them as text.
-    return ("text", "text") if mine in _TEXTS else None
 
 
 def embedded_obstacles(schema: Schema, reference: LogicalReference) -> Iterator[Obstacle]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from fkdoctor.identifier import quote
 from fkdoctor.schema import LogicalReference, TableName
 
 
-@dataclass(frozen=True, kw_only=True)
-class Member:
+class Member(NamedTuple):
     """A row of a cluster: its primary key as text, and a fingerprint of the whole row."""
 
     key: tuple[str, ...]
     fingerprint: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Merge:
+class Merge(NamedTuple):
     """Rows that agree on all match values: one survives, the duplicates go."""
 
     survivor: Member
@@ -25,8 +25,7 @@ class Merge:
     matched: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Collision:
+class Collision(NamedTuple):
     """A referencing row that goes, or is demoted, because repointing would make it break a
     constraint.
 
@@ -60,7 +59,7 @@ class Cluster:
     tied: tuple[Merge, ...] = ()
     collisions: tuple[Collision, ...] = ()
 
-    @property
+    @cached_property
     def merges(self) -> tuple[Merge, ...]:
         """All merges of rows of the deduplicated table."""
         first = Merge(survivor=self.survivor, duplicates=self.duplicates, matched=self.matched)

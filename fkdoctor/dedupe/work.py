@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -72,14 +72,21 @@ class Work:
         return next((step for step in self.steps if step.action == "update"), None)
 
 
-def merged_tables(schema: Schema, plan: DedupePlan) -> tuple[TableName, ...]:
-    """The tables of which the plan deletes rows, in the order in which it does.
+def merged_tables(
+    schema: Schema, root: TableName, colliding: Iterable[TableName]
+) -> tuple[TableName, ...]:
+    """The deduplicated table and those of which rows collide, in the order in which rows go.
 
     A table's rows go before those that they reference, so that these can be repointed without a
     collision and go when nothing references them.
     """
-    names = {plan.table, *(found.table for found in plan.resolutions if found.goes)}
+    names = {root, *colliding}
     return tuple(name for group in delete_order(schema, names) for name in group)
+
+
+def going_tables(plan: DedupePlan) -> Iterator[TableName]:
+    """The tables of which rows go because they collide."""
+    return (found.table for found in plan.resolutions if found.goes)
 
 
 def plan_work(schema: Schema, plan: DedupePlan) -> tuple[Work, ...]:
@@ -92,7 +99,8 @@ def plan_work(schema: Schema, plan: DedupePlan) -> tuple[Work, ...]:
         field = FieldRule(table=name, column=column, kind="demote")
         demotions.append(Step(number=len(demotions) + 1, table=name, fields=(field,)))
     steps += [(step.table, step) for step in demotions]
-    for name in merged_tables(schema, plan):
+    tables = merged_tables(schema, plan.table, going_tables(plan))
+    for name in tables:
         for key in schema.keys_to(name):
             steps.append((name, Step(number=len(steps) + 1, table=key.referencing, key=key)))
         for reference in plan.references:
@@ -122,7 +130,7 @@ def plan_work(schema: Schema, plan: DedupePlan) -> tuple[Work, ...]:
                     if merged == name and step not in demotions
                 ),
             )
-            for name in merged_tables(schema, plan)
+            for name in tables
         ),
     )
 
@@ -159,14 +167,13 @@ def find_differing_clusters(
     connection: Connection,
     derivation: Derivation,
     batch: Sequence[Cluster],
-    stale: Sequence[int],
+    stale: Set[int],
 ) -> set[int]:
     """The clusters of the batch that would bring about other collisions than planned."""
-    left_out = set(stale)
     planned = Counter(
         (cluster.number, (collision.table, collision.row, collision.kept))
         for cluster in batch
-        if cluster.number not in left_out
+        if cluster.number not in stale
         for collision in cluster.collisions
     )
     found = Counter(_read_found(connection, derivation))

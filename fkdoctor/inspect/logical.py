@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from fkdoctor.config import Config, ReferenceConfig
 from fkdoctor.errors import ConfigError
 from fkdoctor.identifier import split_qualified
-from fkdoctor.schema import Column, LogicalReference, Schema, Table, TableKind, TableName
+from fkdoctor.schema import (
+    Column,
+    LogicalReference,
+    Schema,
+    Table,
+    TableKind,
+    TableName,
+)
 
 
 def declare(schema: Schema, config: Config) -> Schema:

@@ -16,7 +16,7 @@ from fkdoctor.revise.fixes import Fix, Left, find_policy
 from fkdoctor.revise.index_operations import BuildIndex
 from fkdoctor.revise.indexes import name_index
 from fkdoctor.revise.reference_operations import AdoptReference
-from fkdoctor.schema import LogicalReference, Schema, TableKind, TableName
+from fkdoctor.schema import LogicalReference, Schema, TableName
 
 UNDECLARED = "FK048"
 
@@ -50,13 +50,10 @@ def _plan(
     policy = find_policy(reference, policies)
     on_delete = (policy and policy.on_delete) or "NO ACTION"
     on_update = (policy and policy.on_update) or "NO ACTION"
-    obstacle = ""
-    if table.kind is TableKind.PARTITIONED:
-        obstacle = "The table is partitioned: adopt it by hand, partition by partition."
-    elif "SET NULL" in (on_delete, on_update) and column.not_null:
-        obstacle = f"SET NULL would fail: {quote(column.name)} is NOT NULL."
-    if obstacle:
-        return Left(subject=finding.key, reason=obstacle)
+    dangling = policy.dangling if policy else "refuse"
+    if column.not_null and "SET NULL" in (on_delete, on_update, dangling.upper()):
+        reason = f"SET NULL would fail: {quote(column.name)} is NOT NULL."
+        return Left(subject=finding.key, reason=reason)
     adopt = AdoptReference(
         table=table.name.name,
         columns=(column.name,),
@@ -67,6 +64,7 @@ def _plan(
         name=shorten(f"{table.name.name}_{column.name}", "_fkey"),
         on_delete=on_delete,
         on_update=on_update,
+        dangling=dangling,
     )
     return Fix(
         key=reference,

@@ -14,7 +14,7 @@ from alembic.operations.ops import CreateIndexOp
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex
 
-from fkdoctor.errors import Blocked
+from fkdoctor.errors import Blocked, Refused
 from fkdoctor.identifier import quote
 from fkdoctor.revise.ddl import drop_index
 from fkdoctor.revise.executor import Executor
@@ -26,9 +26,14 @@ from fkdoctor.revise.invocation import (
     write,
     write_block,
 )
+from fkdoctor.revise.partition_indexes import (
+    WholeIndex,
+    drop_whole_index,
+    ensure_whole_index,
+)
 from fkdoctor.revise.reversible import Reversible, reversible
 from fkdoctor.revise.rights import require_alterable
-from fkdoctor.schema import Index, Schema, TableName
+from fkdoctor.schema import Index, Schema, TableKind, TableName
 
 
 @reversible(
@@ -84,12 +89,31 @@ def _build_index(operations: Operations, operation: BuildIndex) -> None:
 
     def work(executor: Executor) -> bool:
         table = find_table(executor, operation.table, operation.schema)
+        schema = executor.read_schema()
+        if schema.has_table(table) and schema.table(table).kind is TableKind.PARTITIONED:
+            whole = _whole(table, operation)
+            act = drop_whole_index if operation.undo else ensure_whole_index
+            return act(executor, whole)
         if operation.undo:
             return _remove(executor, table, operation.name)
         return _build(executor, table, operation)
 
     done = "removed" if operation.undo else "built"
     run_online(operations, f"index {operation.name} {done}", work)
+
+
+def _whole(table: TableName, operation: BuildIndex) -> WholeIndex:
+    if operation.unique or operation.options or not _is_plain(operation):
+        raise Refused(
+            f"{quote(operation.name)} cannot be built on {table}, which is partitioned.",
+            why="Unique indexes, expressions and options are built here on plain tables only.",
+            next="Build it on each partition (op.build_index), then on the whole: op.create_index",
+        )
+    return WholeIndex(table=table, columns=operation.columns, name=operation.name)
+
+
+def _is_plain(operation: BuildIndex) -> bool:
+    return all(isinstance(column, str) for column in operation.columns)
 
 
 def _find(schema: Schema, table: TableName, name: str) -> Index | None:
@@ -102,8 +126,8 @@ def _build(executor: Executor, table: TableName, operation: BuildIndex) -> bool:
     index = TableName(table.schema, operation.name)
     found = _find(schema, table, operation.name)
     if found is not None and found.valid:
-        plain = all(isinstance(column, str) for column in operation.columns)
-        if found.unique != operation.unique or (plain and found.columns != operation.columns):
+        another = _is_plain(operation) and found.columns != operation.columns
+        if found.unique != operation.unique or another:
             raise Blocked(
                 f"{table} has another index named {quote(operation.name)}.",
                 why=f"It is: {found.definition}.",

@@ -185,7 +185,7 @@ def next_step(schema: Schema, wish: IndexWish) -> tuple[Step, TableName]:
     others = [index for index in table.indexes if index.name != wish.building.name]
     unfinished = ours[0] if ours else None
     if unfinished is not None and unfinished.columns != wish.columns:
-        raise _name_taken(wish.building, wish)
+        raise name_taken(wish.building, wish.table, wish.columns)
     serving = [
         index
         for index in others
@@ -205,7 +205,7 @@ def next_step(schema: Schema, wish: IndexWish) -> tuple[Step, TableName]:
     if broken:
         return Step.REPAIR, TableName(wish.table.schema, min(index.name for index in broken))
     if _is_taken(schema, wish.qualified):
-        raise _name_taken(wish.qualified, wish)
+        raise name_taken(wish.qualified, wish.table, wish.columns)
     if unfinished is None:
         return Step.BUILD, wish.building
     return (Step.NAME if unfinished.valid else Step.CLEAR), wish.building
@@ -224,11 +224,12 @@ def _is_taken(schema: Schema, name: TableName) -> bool:
     )
 
 
-def _name_taken(name: TableName, wish: IndexWish) -> Blocked:
+def name_taken(name: TableName, table: TableName, columns: tuple[str, ...]) -> Blocked:
+    """The error that says that something else has the name of an index that is needed."""
     return Blocked(
         f"The name {name} is taken.",
-        why=f"fkdoctor needs it for an index on {wish.table} ({quote_all(wish.columns)}), and what "
-        "has it does not serve.",
+        why=f"fkdoctor needs it for an index on {table} ({quote_all(columns)}), and what has it "
+        "does not serve.",
         next='Give the index another name: name="…".',
     )
 

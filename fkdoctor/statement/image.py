@@ -178,15 +178,13 @@ def follow_keys(
 
 
 def find_links(image: ImageTable) -> Iterator[Query]:
-    """Queries that find a row where the table links different rows of one merge."""
+    """Queries that find a row that stays where the table links different rows of one merge."""
     rows = image.rows("rows")
+    stays = [~is_going(image.own, rows)] if image.own else []
     for first, second in _pairs(image):
         source, linked, _ = _link(rows, first, second)
-        yield (
-            alone(
-                sa.select(sa.literal(1)).select_from(source).where(linked), image.table, rows
-            ).limit(1)
-        )
+        found = sa.select(sa.literal(1)).select_from(source).where(linked, *stays)
+        yield alone(found, image.table, rows).limit(1)
 
 
 def insert_links(image: ImageTable, members: MemberTable) -> Iterator[sa.Insert]:

@@ -109,14 +109,16 @@ class _Drawing:
             f"{quote(name)} {type_} default {_value(type_, 1)}"
             for name, type_ in zip(self.columns, self.types, strict=True)
         ]
-        unique = [f"constraint {quote(self.name())} unique (mail)"] if soft else []
+        unique = (
+            [f"constraint {quote(self.name())} unique (mail)"] if soft and not self.parts else []
+        )
         if self.itself:
             whole = [*keys, *columns, "mail text", primary, *unique]
-            self.make_table(1, whole, self.referenced_parts and not soft, self.keys[0])
+            self.make_table(1, whole, self.referenced_parts, self.keys[0])
         else:
             self.make_table(1, [*keys, primary], self.referenced_parts, self.keys[0])
             own = ["id integer not null", *columns, "mail text", "primary key (id)", *unique]
-            self.make_table(0, own, self.parts and not soft, "id")
+            self.make_table(0, own, self.parts, "id")
         self.insert_rows()
 
     def make_table(self, side: int, body: Sequence[str], parts: bool, by: str) -> None:
@@ -284,10 +286,12 @@ class _Drawing:
     def draw_soft_delete(self) -> Reversible:
         self.add_key(self.name(), self.clauses(valid=True))
         for column in ("deleted_at timestamptz", "deletion_id uuid"):
-            if self.chance(15):
+            if self.chance(30):
                 self.build.append(f"alter table {self.qualified(0)} add column {column}")
         view = "live rows" if self.chance(50) else None
-        return AddSoftDelete(table=self.tables[0], schema=self.schemas[0], view=view)
+        return AddSoftDelete(
+            table=self.tables[0], schema=self.schemas[0], view=view, guard=self.chance(50)
+        )
 
 
 def _value(type_: str, number: int) -> str:
