@@ -87,7 +87,8 @@ _EXAMPLES = 3
     multiple=True,
     metavar="[TABLE.]COLUMN=RULE",
     help="What survivors take over from their duplicates: keep, coalesce, newest[:column], "
-    "oldest[:column], longest, sum, min, max, and, or, concat[:separator].",
+    "oldest[:column], longest, sum, min, max, and, or, concat[:separator], union, or an SQL "
+    "expression in parentheses over survivor.column and aggregates of duplicate.column.",
 )
 @click.option(
     "--on-link",

@@ -120,7 +120,8 @@ class CollisionRule:
 class FieldRule:
     """What a survivor's column will hold, made of its own value and its duplicates'.
 
-    `argument` is the column that newest and oldest go by, or what concat puts between values.
+    `argument` is the column that newest and oldest go by, what concat puts between values, or the
+    SQL of an expression.
     """
 
     table: TableName
@@ -130,6 +131,7 @@ class FieldRule:
 
     def __str__(self) -> str:
         kind = f"{self.kind}:{self.argument}" if self.argument else self.kind
+        kind = self.argument if self.kind == "expression" else kind
         return f"{self.table}.{quote(self.column)} = {kind}"
 
 

@@ -10,7 +10,7 @@ from fkdoctor.dedupe.criteria import Preference, SurvivorRule, parse_survivor
 from fkdoctor.dedupe.plan import CollisionRule, FieldRule
 from fkdoctor.errors import ConfigError
 from fkdoctor.identifier import quote, split_qualified
-from fkdoctor.schema import Schema, Table, TableName
+from fkdoctor.schema import Column, Schema, Table, TableName
 
 REFUSE = "refuse"
 KEEP_REFERENCING = "keep_survivors"
@@ -99,7 +99,9 @@ FIELD_KINDS = (
     "and",
     "or",
     "concat",
+    "union",
 )
+EXPRESSION = "expression"
 _TIMED = ("newest", "oldest")
 _SEPARATOR = "; "
 
@@ -129,12 +131,15 @@ def read_fields(
 
 
 def _read_field(table: Table, column: str, rule: str) -> FieldRule:
+    if rule.startswith("("):
+        _check_field(table, column)
+        return FieldRule(table=table.name, column=column, kind=EXPRESSION, argument=rule.rstrip())
     kind, separator, argument = rule.partition(":")
     kind = kind.strip()
     if kind not in FIELD_KINDS or (separator and kind not in (*_TIMED, "concat")):
         raise ConfigError(
             f"There is no rule {rule!r} for {table.name}.{quote(column)}.",
-            why=f"There are: {', '.join(FIELD_KINDS)}.",
+            why=f"There are: {', '.join(FIELD_KINDS)}, and SQL expressions in parentheses.",
             next="For example: --field note=longest --field name=newest:updated_at",
         )
     if kind in _TIMED:
@@ -143,7 +148,17 @@ def _read_field(table: Table, column: str, rule: str) -> FieldRule:
     elif kind == "concat" and not separator:
         argument = _SEPARATOR
     _check_field(table, column)
+    if kind == "union" and not _holds_several(table.column(column)):
+        raise ConfigError(
+            f"{table.name}.{quote(column)} has no union.",
+            why=f"It is of type {table.column(column).type}; arrays and jsonb have one.",
+            next="Take another rule, such as concat.",
+        )
     return FieldRule(table=table.name, column=column, kind=kind, argument=argument)
+
+
+def _holds_several(column: Column) -> bool:
+    return column.base_type == "jsonb" or column.base_type.endswith("[]")
 
 
 def _check_field(table: Table, column: str) -> None:
