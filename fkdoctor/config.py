@@ -61,12 +61,14 @@ class DedupeConfig:
 class ReferenceConfig:
     """A reference that no foreign key declares: `source` and `target` are `schema.table.column`.
 
-    A `source` that ends in `[]` is an array; `where` is SQL on the referencing row.
+    A `source` that ends in `[]` is an array; `path` leads to the references in JSON, `where` is SQL
+    on the referencing row.
     """
 
     source: str
     target: str
     where: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +76,14 @@ class PolicyConfig:
     """Which rule the foreign keys between some tables shall have.
 
     `referenced` and `referencing` are tables, `schema.table` or `table`, with `*` for anything.
+    `dangling` says what to do with rows that stand against a key that is yet to be made.
     """
 
     referenced: str = "*"
     referencing: str = "*"
     on_delete: str | None = None
     on_update: str | None = None
+    dangling: str = "refuse"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +177,7 @@ def _read_reference(section: _Section) -> ReferenceConfig:
         source=section.needed_text("from"),
         target=section.needed_text("to"),
         where=section.text("where"),
+        path=section.text("path"),
     )
     section.finish()
     return config
@@ -184,6 +189,7 @@ def _read_policy(section: _Section) -> PolicyConfig:
         referencing=section.text("referencing") or "*",
         on_delete=section.choice("on_delete", ACTIONS, "") or None,
         on_update=section.choice("on_update", ACTIONS, "") or None,
+        dangling=section.choice("dangling", ("refuse", "delete", "set null", "keep"), "refuse"),
     )
     section.finish()
     if policy.on_delete is None and policy.on_update is None:

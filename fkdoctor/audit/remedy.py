@@ -56,7 +56,7 @@ def create_index(schema: Schema, key: ForeignKey, tables: tuple[TableName, ...])
     if not partitioned or leaves > set(tables):
         return "\n".join(f"CREATE INDEX CONCURRENTLY ON {table} {index_on};" for table in tables)
     return "\n".join(
-        _index_partitions(schema, key, key.referencing, index_on, _relation_names(schema), None)
+        _index_partitions(schema, key, key.referencing, index_on, relation_names(schema), None)
     )
 
 
@@ -83,17 +83,13 @@ def _index_partitions(
         yield f"ALTER INDEX {parent} ATTACH PARTITION {index};"
 
 
-def _relation_names(schema: Schema) -> set[TableName]:
+def relation_names(schema: Schema) -> set[TableName]:
+    """The names that tables, views and indexes have already; an index can have none of them."""
     names = set(schema.views)
     for table in schema.tables:
         names.add(table.name)
         names |= {TableName(table.name.schema, index.name) for index in table.indexes}
     return names
-
-
-def text_literal(value: str) -> str:
-    """The value as a string constant."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def reindex(table: TableName, index: str) -> str:

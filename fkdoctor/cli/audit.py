@@ -8,14 +8,21 @@ from pathlib import Path
 import click
 from sqlalchemy import Connection
 
-from fkdoctor.audit import RULES, Report, Severity, make_report, select_scope
+from fkdoctor.audit import RULES, Report, Severity, make_report
 from fkdoctor.audit.baseline import format_baseline, load_baseline
-from fkdoctor.cli.output import terminal_width, wants_colour, write
+from fkdoctor.cli.output import format_option, terminal_width, wants_colour, write
 from fkdoctor.cli.progress import show_progress, show_wait
-from fkdoctor.cli.session import database_options, open_session
-from fkdoctor.config import FILE_NAME, SEVERITIES, parse_duration
+from fkdoctor.cli.session import (
+    choose_scope,
+    database_options,
+    open_session,
+    scope_options,
+    tree_options,
+)
+from fkdoctor.config import FILE_NAME, SEVERITIES, Config, parse_duration
 from fkdoctor.errors import ConfigError
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.django_models import with_django
 from fkdoctor.inspect.logical import declare
 from fkdoctor.inspect.models import with_models
 from fkdoctor.inspect.proof import ask_planner
@@ -25,6 +32,7 @@ from fkdoctor.inspect.rows import (
     choose_references,
     count_kinds_of_references,
     count_rows,
+    declare_model_polymorphs,
     with_rows_counted,
 )
 from fkdoctor.render import html, markdown, text
@@ -36,16 +44,8 @@ FINDINGS = 1
 
 
 @click.command()
-@click.option("--schema", "schemas", multiple=True, metavar="NAME", help="Only this schema's keys.")
-@click.option(
-    "--table", "tables", multiple=True, metavar="NAME", help="Only keys from or to this table."
-)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(("text", "json", "markdown", "sarif", "html")),
-    default="text",
-)
+@scope_options
+@format_option("text", "json", "markdown", "sarif", "html")
 @click.option(
     "--fail-on",
     type=click.Choice((*SEVERITIES, "never")),
@@ -96,13 +96,24 @@ FINDINGS = 1
     metavar="MODULE:BASE",
     help="Lay SQLAlchemy models beside the database: package.module:Base.",
 )
+@click.option(
+    "--django",
+    metavar="SETTINGS",
+    help="Lay the models of Django beside the database: package.settings.",
+)
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Write revisions for the findings, as fkdoctor fix does; stderr names the files.",
+)
+@tree_options
 @database_options
 def audit(
     url: str | None,
     config_path: Path | None,
     schemas: tuple[str, ...],
     tables: tuple[str, ...],
-    format_: str,
+    output_format: str,
     fail_on: str | None,
     baseline_path: Path | None,
     written_path: Path | None,
@@ -111,6 +122,10 @@ def audit(
     resume_path: Path | None,
     prove: bool,
     models: str | None,
+    django: str | None,
+    fix: bool,
+    alembic_ini: Path,
+    head: str | None,
 ) -> None:
     """Show every foreign key with its rule, and what is wrong with them.
 
@@ -128,14 +143,18 @@ def audit(
         schema = declare(schema, config)
         if models:
             schema = with_models(schema, models)
-        default = () if schemas or tables else config.database.schemas
-        scope = select_scope(schema, schemas or default, tables, config.database.schemas)
+        if django:
+            schema = with_django(schema, django)
+        scope = choose_scope(schema, config, schemas, tables)
         if prove:
             with show_wait("Asking the planner"):
                 schema = ask_planner(session.connection, schema, schema.foreign_keys)
         if data:
             thoroughness = Thoroughness(
                 exact=data == "all", statement_timeout=_read_timeout(data_timeout)
+            )
+            schema = declare_model_polymorphs(
+                session.connection, schema, scope.covers, thoroughness
             )
             references = choose_references(schema, scope.covers)
             log = RowLog(resume_path, schema) if resume_path else None
@@ -151,16 +170,29 @@ def audit(
         rules=tuple(
             rule
             for rule in RULES
-            if (data or not rule.reads_rows) and (models or not rule.reads_models)
+            if (data or not rule.reads_rows) and (models or django or not rule.reads_models)
         ),
     )
     for pattern in report.idle_ignores:
         click.echo(f"Nothing corresponds to ignore = {pattern!r} any more.", err=True)
-    write(_render(report, format_, config.path))
+    write(_render(report, output_format, config.path))
+    if fix:
+        _write_fixes(report, config, alembic_ini, head)
     if written_path:
         _write_baseline(written_path, report)
     elif report.fails(_severity(fail_on or config.audit.fail_on)):
         click.get_current_context().exit(FINDINGS)
+
+
+def _write_fixes(report: Report, config: Config, alembic_ini: Path, head: str | None) -> None:
+    # Alembic takes longer to import than a small audit takes.
+    from fkdoctor.cli.fix import draft_fixes, tell_drafts
+    from fkdoctor.revise.revision import write_revisions
+
+    drafts, left = draft_fixes(report, config.policies)
+    for path in write_revisions(alembic_ini, drafts, head) if drafts else ():
+        click.echo(f"Wrote {path}.", err=True)
+    tell_drafts(drafts, left, written=True)
 
 
 def _read_timeout(written: str) -> int:
@@ -200,14 +232,14 @@ def _look_at_rows(
     return with_rows_counted(schema, counted, unread)
 
 
-def _render(report: Report, format_: str, config_path: Path | None) -> str:
-    if format_ == "json":
+def _render(report: Report, output_format: str, config_path: Path | None) -> str:
+    if output_format == "json":
         return report_as_json(report)
-    if format_ == "sarif":
+    if output_format == "sarif":
         return report_as_sarif(report, file=_relative(config_path))
-    if format_ == "html":
+    if output_format == "html":
         return html.render_report(report)
-    if format_ == "markdown":
+    if output_format == "markdown":
         return markdown.render_report(report)
     return text.render_report(report, colour=wants_colour(), width=terminal_width())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from fkdoctor.cli.output import write
+from fkdoctor.cli.output import format_option, write
 from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
 from fkdoctor.config import Config, DedupeConfig
@@ -40,6 +39,7 @@ from fkdoctor.render.dedupe import (
     plan_markdown,
     plan_text,
 )
+from fkdoctor.render.document import to_json
 from fkdoctor.render.text import count_of
 from fkdoctor.schema import TableName
 
@@ -82,7 +82,7 @@ _EXAMPLES = 3
     metavar="TABLE=POLICY",
     help="Which of its rows stays when repointing makes them collide and they differ: refuse (the "
     "default), keep_survivors, newest[:column], oldest[:column], most_complete, (SQL) [asc|desc], "
-    "merge_fields.",
+    "merge_fields, demote(column = value).",
 )
 @click.option(
     "--field",
@@ -90,7 +90,8 @@ _EXAMPLES = 3
     multiple=True,
     metavar="[TABLE.]COLUMN=RULE",
     help="What survivors take over from their duplicates: keep, coalesce, newest[:column], "
-    "oldest[:column], longest, sum, min, max, and, or, concat[:separator].",
+    "oldest[:column], longest, sum, min, max, and, or, concat[:separator], union, or an SQL "
+    "expression in parentheses over survivor.column and aggregates of duplicate.column.",
 )
 @click.option(
     "--on-link",
@@ -102,7 +103,8 @@ _EXAMPLES = 3
     "--on-loop",
     multiple=True,
     metavar="TABLE=POLICY",
-    help="What becomes of a survivor's reference to its own duplicate: refuse or null.",
+    help="What becomes of a survivor's reference to its own duplicate: refuse, null, or inherit "
+    "(what the duplicate references).",
 )
 @click.option(
     "--out",
@@ -143,13 +145,7 @@ _EXAMPLES = 3
     metavar="MB",
     help="Wait between batches so that the server writes no more WAL in a second.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json", "markdown"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json", "markdown")
 @database_options
 def dedupe(
     table: str | None,
@@ -218,7 +214,7 @@ def dedupe(
         if progress is None:
             click.echo("Nothing was changed.", err=True)
         if output_format == "json":
-            write(json.dumps(_document(plan, path, progress), indent=2) + "\n")
+            write(to_json(_document(plan, path, progress)))
         elif progress is not None:
             render = applied_markdown if output_format == "markdown" else applied_text
             write(render(progress, str(plan.table)) + "\n")
@@ -298,7 +294,8 @@ def _document(plan: DedupePlan, path: Path, progress: Progress | None) -> dict[s
         "repointed": progress.repointed,
         "stale_clusters": progress.stale,
     }
-    return {"plan": head_document(plan), "path": str(path), "run": run}
+    estimate = {"rows": plan.changed, "wal_bytes": plan.wal_bytes, "seconds": plan.seconds}
+    return {"plan": head_document(plan), "estimate": estimate, "path": str(path), "run": run}
 
 
 @dataclass(frozen=True, kw_only=True)

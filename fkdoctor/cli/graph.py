@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from fkdoctor.audit import make_report, select_scope
-from fkdoctor.cli.output import write
-from fkdoctor.cli.session import database_options, open_session
+from fkdoctor.audit import make_report
+from fkdoctor.cli.output import format_option, write
+from fkdoctor.cli.session import choose_scope, database_options, open_session, scope_options
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.logical import declare
 from fkdoctor.render.diagram import make_diagram
@@ -19,18 +19,15 @@ _RENDERERS = {"svg": render_svg, "dot": render_dot, "mermaid": render_mermaid}
 
 
 @click.command()
-@click.option("--schema", "schemas", multiple=True, metavar="NAME", help="Only this schema's keys.")
-@click.option(
-    "--table", "tables", multiple=True, metavar="NAME", help="Only keys from or to this table."
-)
-@click.option("--format", "format_", type=click.Choice(tuple(_RENDERERS)), default="svg")
+@scope_options
+@format_option(*_RENDERERS)
 @database_options
 def graph(
     url: str | None,
     config_path: Path | None,
     schemas: tuple[str, ...],
     tables: tuple[str, ...],
-    format_: str,
+    output_format: str,
 ) -> None:
     """Draw the foreign keys: an arrow from referencing to referenced, coloured by its rule.
 
@@ -45,10 +42,9 @@ def graph(
             ),
             config,
         )
-    default = () if schemas or tables else config.database.schemas
     report = make_report(
         schema,
-        scope=select_scope(schema, schemas or default, tables, config.database.schemas),
+        scope=choose_scope(schema, config, schemas, tables),
         ignore=config.audit.ignore,
     )
-    write(_RENDERERS[format_](make_diagram(report)))
+    write(_RENDERERS[output_format](make_diagram(report)))

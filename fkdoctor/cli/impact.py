@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from sqlalchemy.sql import Executable
 
-from fkdoctor.cli.output import wants_colour, write
+from fkdoctor.cli.output import format_option, wants_colour, write
 from fkdoctor.cli.progress import show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
 from fkdoctor.impact.ask import preview_statement
@@ -83,13 +83,7 @@ NOT_ALLOWED = 1
     is_flag=True,
     help="Then execute it too, roll it back, and compare. That locks rows and writes WAL.",
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(("text", "json", "markdown", "html")),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json", "markdown", "html")
 @database_options
 def impact(
     sql: str | None,
@@ -104,7 +98,7 @@ def impact(
     contents: bool,
     exact: bool,
     rehearses: bool,
-    format_: str,
+    output_format: str,
     url: str | None,
     config_path: Path | None,
 ) -> None:
@@ -150,7 +144,7 @@ def impact(
                 lines = csv.reader(keys_from if keys_from is not None else keys)
                 questions = [_Question.by_key(name, [key for key in lines if key])]
         answers = [_answer(session, schema, one, scope, rehearses) for one in questions]
-    write(_render(answers, format_))
+    write(_render(answers, output_format))
     wrong = [one for one in answers if one.rehearsal and one.rehearsal.differences]
     if wrong or any(one.impact.verdict is not Verdict.ALLOWED for one in answers):
         click.get_current_context().exit(NOT_ALLOWED)
@@ -224,13 +218,13 @@ def _read_row(
     return schema.resolve_table(table, session.config.database.schemas), tuple(values)
 
 
-def _render(answers: Sequence[Answer], format_: str) -> str:
-    if format_ == "json":
+def _render(answers: Sequence[Answer], output_format: str) -> str:
+    if output_format == "json":
         documents = [answer_document(answer) for answer in answers]
         return to_json({"version": VERSION, "impacts": documents})
-    if format_ == "markdown":
+    if output_format == "markdown":
         return "\n".join(answer_markdown(answer) for answer in answers)
-    if format_ == "html":
+    if output_format == "html":
         return impact_page(answers)
     colour = wants_colour()
     return "\n".join(answer_text(answer, colour=colour) for answer in answers)

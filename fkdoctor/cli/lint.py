@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fkdoctor.cli.output import wants_colour, write
+from fkdoctor.cli.output import format_option, wants_colour, write
 from fkdoctor.cli.progress import show_wait
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.inspect.catalog import inspect_database
@@ -23,13 +23,7 @@ HAZARDS = 1
 @click.argument(
     "paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH…"
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(("text", "json", "sarif")),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json", "sarif")
 @click.option(
     "--fail-on",
     type=click.Choice(("note", "warning", "error", "never")),
@@ -40,7 +34,7 @@ HAZARDS = 1
 @database_options
 def lint(
     paths: tuple[Path, ...],
-    format_: str,
+    output_format: str,
     fail_on: str,
     url: str | None,
     config_path: Path | None,
@@ -59,14 +53,14 @@ def lint(
         timeout = session.config.database.statement_timeout
         schema = inspect_database(session.connection, statement_timeout=timeout)
         hazards = judge_passages(session.connection, schema, passages, statement_timeout=timeout)
-    write(_render(hazards, len(passages), format_))
+    write(_render(hazards, len(passages), output_format))
     if fail_on != "never" and any(one.level >= Level[fail_on.upper()] for one in hazards):
         click.get_current_context().exit(HAZARDS)
 
 
-def _render(hazards: Sequence[Hazard], statements: int, format_: str) -> str:
-    if format_ == "json":
+def _render(hazards: Sequence[Hazard], statements: int, output_format: str) -> str:
+    if output_format == "json":
         return to_json(lint_document(hazards, statements))
-    if format_ == "sarif":
+    if output_format == "sarif":
         return to_json(lint_sarif(hazards))
     return lint_text(hazards, statements, colour=wants_colour())

@@ -5,10 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from fkdoctor.render.glyphs import fit_encoding
+from fkdoctor.render.encoding import fit_encoding
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """A decorator that adds --format with these choices, handed on as `output_format`.
+
+    The first one is the default.
+    """
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+    )
 
 
 def wants_colour() -> bool:

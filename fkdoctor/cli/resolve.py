@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from fkdoctor.cli.output import write
+from fkdoctor.cli.output import format_option, write
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.dedupe.redirect import resolve_key
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import require_ledger
+from fkdoctor.render.document import to_json
 
 
 @click.command()
 @click.argument("table")
 @click.argument("key", nargs=-1, required=True)
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json")
 @database_options
 def resolve(
     table: str, key: tuple[str, ...], output_format: str, url: str | None, config_path: Path | None
@@ -47,6 +41,6 @@ def resolve(
             "merged": found is not None,
             "resolved": found or key,
         }
-        write(json.dumps(document) + "\n")
+        write(to_json(document))
     else:
         write(" ".join(found or key) + "\n")

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from fkdoctor.cli.output import write
+from fkdoctor.cli.output import format_option, write
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.ledger.install import require_ledger
 from fkdoctor.render.dedupe import runs_markdown, runs_text
+from fkdoctor.render.document import to_json
 from fkdoctor.resources import execute_query
 
 
 @click.command()
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json", "markdown"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json", "markdown")
 @database_options
 def runs(output_format: str, url: str | None, config_path: Path | None) -> None:
     """List what was applied in the database, newest first."""
@@ -30,7 +24,7 @@ def runs(output_format: str, url: str | None, config_path: Path | None) -> None:
         rows = execute_query(session.connection, "ledger/runs").mappings().all()
     history = [dict(row) for row in rows]
     if output_format == "json":
-        write(json.dumps(history, indent=2, default=str) + "\n")
+        write(to_json(history))
     else:
         render = runs_markdown if output_format == "markdown" else runs_text
         write(render(history) + "\n")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 from psycopg2 import extensions
@@ -15,10 +14,11 @@ from psycopg2.extensions import connection as PsycopgConnection
 from psycopg2.extensions import set_wait_callback
 from sqlalchemy import Connection, Engine
 
+from fkdoctor.audit import Scope, select_scope
+from fkdoctor.cli.output import Command
 from fkdoctor.config import Config, find_config, load_config
 from fkdoctor.database import Target, connect, open_engine, resolve_target
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from fkdoctor.schema import Schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,41 @@ def database_options(command: Command) -> Command:
         help="The fkdoctor.toml to use; else the nearest one in this directory or above.",
     )
     return url(config(command))
+
+
+def scope_options(command: Command) -> Command:
+    """The command with --schema and --table, handed on as `schemas` and `tables`."""
+    schemas = click.option(
+        "--schema", "schemas", multiple=True, metavar="NAME", help="Only this schema's keys."
+    )
+    tables = click.option(
+        "--table", "tables", multiple=True, metavar="NAME", help="Only keys from or to this table."
+    )
+    return schemas(tables(command))
+
+
+def choose_scope(
+    schema: Schema, config: Config, schemas: tuple[str, ...], tables: tuple[str, ...]
+) -> Scope:
+    """What --schema and --table ask for; else what fkdoctor.toml says."""
+    searched = config.database.schemas
+    return select_scope(schema, schemas or (() if tables else searched), tables, searched)
+
+
+def tree_options(command: Command) -> Command:
+    """The command with --alembic and --head, handed on as `alembic_ini` and `head`."""
+    alembic_ini = click.option(
+        "--alembic",
+        "alembic_ini",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=Path("alembic.ini"),
+        show_default=True,
+        help="The alembic.ini of the tree to write revisions to.",
+    )
+    head = click.option(
+        "--head", metavar="REVISION", help="Follow this revision; else the tree's one head."
+    )
+    return alembic_ini(head(command))
 
 
 def read_config(config_path: Path | None) -> Config:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from fkdoctor.cli.output import write
+from fkdoctor.cli.output import Command, format_option, write
 from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
 from fkdoctor.inspect.catalog import inspect_database
@@ -25,19 +23,10 @@ from fkdoctor.softdelete.restore import preview_restore, restore_deletion
 from fkdoctor.softdelete.selection import Selection
 from fkdoctor.statement.softdelete import Marks
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 
 def _options(command: Command) -> Command:
-    output_format = click.option(
-        "--format",
-        "output_format",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-    )
     yes = click.option("--yes", is_flag=True, help="Do it. Without, it is only shown.")
-    return yes(output_format(database_options(command)))
+    return yes(format_option("text", "json")(database_options(command)))
 
 
 @click.command("soft-delete")
@@ -193,13 +182,7 @@ def purge(
 
 
 @click.command("deletions")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json")
 @database_options
 def deletions(output_format: str, url: str | None, config_path: Path | None) -> None:
     """List what was soft-deleted in the database, newest first."""

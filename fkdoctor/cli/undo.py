@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from fkdoctor.cli.output import write
+from fkdoctor.cli.output import format_option, write
 from fkdoctor.cli.progress import show_progress
 from fkdoctor.cli.session import database_options, open_session
 from fkdoctor.dedupe.undo import undo_dedupe
 from fkdoctor.errors import Incomplete
 from fkdoctor.render.dedupe import undone_text
+from fkdoctor.render.document import to_json
 
 
 @click.command()
@@ -28,13 +28,7 @@ from fkdoctor.render.dedupe import undone_text
     metavar="NUMBER",
     help="Take back only this cluster, as the plan numbers it. May be given several times.",
 )
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json")
 @database_options
 def undo(
     run: int,
@@ -76,7 +70,7 @@ def undo(
             "kept_clusters": progress.kept,
             "conflicts": progress.conflicts,
         }
-        write(json.dumps(document, indent=2) + "\n")
+        write(to_json(document))
     else:
         write(undone_text(progress) + "\n")
     if progress.kept:

@@ -19,9 +19,9 @@ from sqlalchemy.exc import DBAPIError
 from fkdoctor.database import set_local, sqlstate
 from fkdoctor.dedupe.batch import run_batch, run_on_ledger
 from fkdoctor.dedupe.crew import Batches, Crew
-from fkdoctor.dedupe.derive import Derivation, Facts, read_facts
+from fkdoctor.dedupe.derive import Derivation, Facts, fill_embedded, read_facts
 from fkdoctor.dedupe.expect import derive_anew, expect_collisions, unforeseen
-from fkdoctor.dedupe.logical import follow_references
+from fkdoctor.dedupe.logical import embedded_obstacles, follow_references
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
 from fkdoctor.dedupe.pace import NO_LIMITS, Limits, Pace
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, Obstacle
@@ -37,15 +37,24 @@ from fkdoctor.dedupe.work import (
 )
 from fkdoctor.errors import Blocked, Incomplete, Refused, StalePlan
 from fkdoctor.identifier import quote_all
+from fkdoctor.impact.preview import preview_delete
+from fkdoctor.impact.scope import Scope
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import require_ledger
 from fkdoctor.resources import execute_query
-from fkdoctor.schema import ForeignKey, Schema
+from fkdoctor.schema import ForeignKey, LogicalKey, Schema, TableKind
 from fkdoctor.statement import lookahead, merge
 from fkdoctor.statement import members as sql
+from fkdoctor.statement.embedded import (
+    EmbeddedTable,
+    count_embedded,
+    count_hits,
+    repoint_embedded,
+)
 from fkdoctor.statement.fields import (
     FieldTable,
     count_fields,
+    create_demotions,
     create_fields,
     update_and_record,
 )
@@ -78,16 +87,19 @@ def apply_dedupe(
     """
     plan, extent = read_plan(path), check_clusters(path)
     require_ledger(connection)
-    schema = inspect_database(connection)
-    check_plan(plan, schema)
-    schema = follow_references(schema, plan.references)
+    catalog = inspect_database(connection)
+    check_plan(plan, catalog)
+    schema = follow_references(catalog, plan.references)
     work = plan_work(schema, plan)
     run = _Run(
+        catalog=catalog,
         schema=schema,
         plan=plan,
         facts=read_facts(connection),
         work=work,
-        members=sql.carry_columns(schema.table(plan.table), schema.keys_to(plan.table)),
+        members=sql.carry_columns(
+            schema.table(plan.table), schema.keys_to(plan.table), references=plan.references
+        ),
         id=start_run(connection, schema, plan, work),
         lock_timeout=lock_timeout,
     )
@@ -132,9 +144,7 @@ def _work(
 
 def choose_batch_size(plan: DedupePlan) -> int:
     """How many clusters of the plan change some BATCH_ROWS rows."""
-    rows = plan.duplicates + sum(repoint.rows for repoint in plan.repoints)
-    rows += sum(resolution.rows for resolution in plan.resolutions)
-    return max(1, BATCH_ROWS * plan.clusters // max(rows, 1))
+    return max(1, BATCH_ROWS * plan.clusters // max(plan.changed, 1))
 
 
 class _Doubtful(Exception):
@@ -153,11 +163,12 @@ def _run_batch(connection: Connection, run: _Run, batch: Sequence[Cluster]) -> _
     not locked, so that even then one may come to collide on the way.
     """
     for tries_left in (3, 2, 1, 0):
+        trusting = tries_left == 3 and not run.plan.needs_derivation
         try:
             return run_batch(
                 connection,
                 run.id,
-                lambda row, trusting=tries_left == 3: _merge_batch(  # type: ignore[misc]
+                lambda row, trusting=trusting: _merge_batch(  # type: ignore[misc]
                     connection, run, row, batch, trusting=trusting
                 ),
                 lock_timeout=run.lock_timeout,
@@ -177,6 +188,9 @@ def _run_batch(connection: Connection, run: _Run, batch: Sequence[Cluster]) -> _
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
+    """What all batches share. The `schema` is the `catalog` with the keys that a merge follows."""
+
+    catalog: Schema
     schema: Schema
     plan: DedupePlan
     facts: Facts
@@ -220,6 +234,7 @@ def _merge_batch(
         members={run.plan.table: run.members},
         made={run.plan.table: run.members},
         lock=True,
+        references=run.plan.references,
     )
     connection.execute(sql.create_members(run.members))
     if trusting:
@@ -235,13 +250,15 @@ def _merge_batch(
     fields = {
         work.table: fields_of(derivation.members[work.table], work.update.fields)
         for work in run.work
-        if work.update and work.table in derivation.members
+        if work.update and not work.demotes and work.table in derivation.members
     }
     for table in fields.values():
         connection.execute(create_fields(table))
     deleted = repointed = 0
     for work in run.work:
-        if work.table in derivation.members:
+        if work.demotes:
+            _demote(connection, run, derivation, work.steps[0])
+        elif work.table in derivation.members:
             repointed += _repoint(connection, run, derivation, work)
             deleted += _delete(connection, run, derivation, work, clusters)
             if work.update:
@@ -275,6 +292,10 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
                 raise unforeseen(
                     Obstacle(subject=key.label, reason=f"{quote_all(shared)} would change with it")
                 )
+        if key.self_referencing and connection.execute(lookahead.find_loops(members, key)).first():
+            raise unforeseen(
+                Obstacle(subject=key.label, reason="survivors would come to be above themselves")
+            )
         moved, astray = connection.execute(
             merge.repoint_and_record(
                 members,
@@ -293,24 +314,73 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
                 )
             )
         repointed += moved
+    for embedded in derivation.embedded():
+        if embedded.members is members:
+            repointed += _repoint_embedded(connection, run, work, embedded)
     # Deferred checks and triggers run now, while what they do can still be seen.
     connection.execute(sa.text("set constraints all immediate"))
     for step in work.steps:
-        if step.key:
-            _refuse_left(connection, derivation, members, step.key)
+        if isinstance(step.key, LogicalKey):
+            going = derivation.members.get(step.key.referencing)
+            left = connection.execute(sql.count_references(members, step.key, going)).scalar_one()
+            _refuse_left(step.key, left)
+    # The duplicates are locked: nobody can come to reference them by a key any more.
+    impact = preview_delete(
+        connection,
+        run.catalog,
+        work.table,
+        selection=merge.select_duplicates(members),
+        scope=Scope(exact=True, shown=0),
+        only=members.table.kind is not TableKind.PARTITIONED,
+    )
+    reached = [(effect.key, effect.rows) for effect in impact.effects]
+    reached += [(obstacle.key, obstacle.rows) for obstacle in impact.obstacles]
+    for key, rows in reached:
+        if key:
+            _refuse_left(key, rows)
     return repointed
 
 
-def _refuse_left(
-    connection: Connection, derivation: Derivation, members: sql.MemberTable, key: ForeignKey
-) -> None:
-    going = derivation.members.get(key.referencing)
-    left = connection.execute(sql.count_references(members, key, going)).scalar_one()
-    if left:
+def _repoint_embedded(
+    connection: Connection, run: _Run, work: Work, embedded: EmbeddedTable
+) -> int:
+    """Moves the references within values, as the rows are now; in how many rows."""
+    reference = embedded.reference
+    step = next(step for step in work.steps if step.reference == reference)
+    fill_embedded(connection, embedded)
+    binds = {
+        "run": run.id,
+        "at_step": step.number,
+        "followed": bool(step.siblings),
+        "alike": [
+            other.number
+            for of_table in run.work
+            for other in of_table.steps
+            if other.reference and (other.table, *other.changed) == embedded.place
+        ],
+    }
+    expected = connection.execute(count_embedded(embedded)).scalar_one()
+    if expected and any(embedded_obstacles(run.schema, reference)):
+        raise unforeseen(next(embedded_obstacles(run.schema, reference)))
+    moved, astray = connection.execute(repoint_embedded(embedded), binds).one()
+    left = connection.execute(count_hits(embedded)).scalar_one()
+    if astray or left or moved != expected:
+        raise unforeseen(
+            Obstacle(
+                subject=reference.label,
+                reason=f"{max(left, astray, expected - moved)} rows would not hold what they "
+                "should: a trigger or rule is in between",
+            )
+        )
+    return int(moved)
+
+
+def _refuse_left(key: ForeignKey, rows: int) -> None:
+    if rows:
         raise unforeseen(
             Obstacle(
                 subject=key.label,
-                reason=f"{left} references to duplicates are left: a trigger or rule "
+                reason=f"{rows} references to duplicates are left: a trigger or rule "
                 "kept them, or they are of a kind that the plan did not foresee",
             )
         )
@@ -338,7 +408,8 @@ def _delete(
             "was changed and names a row twice.",
             next="Look at the triggers of the table, then apply the plan again.",
         )
-    if not work.delete.siblings:  # else what rows are known by will change yet
+    # What rows of other tables are known by may change yet. Those of the first tell what is merged.
+    if not work.delete.siblings or work.table == run.plan.table:
         connection.execute(merge.record_redirects(members), binds)
     # From the DELETE on, nobody can add a foreign key to the table until this transaction ends.
     keys = execute_query(
@@ -370,3 +441,14 @@ def _refill(connection: Connection, run: _Run, step: Step, fields: FieldTable) -
                 "their columns say: a trigger or rule is in between",
             )
         )
+
+
+def _demote(connection: Connection, run: _Run, derivation: Derivation, step: Step) -> None:
+    """Gives the rows that make way for others the value with which they can stay."""
+    image = derivation.images.get(step.table)
+    if image and image.demotion:
+        fields = FieldTable(
+            members=image.demotion.members, rules={image.demotion.column: ("demote", "")}
+        )
+        connection.execute(create_demotions(fields, image.demotion.value))
+        _refill(connection, run, step, fields)

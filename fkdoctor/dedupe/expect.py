@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from fkdoctor.dedupe.derive import Derivation, derive_collisions, image_of, members_of
 from fkdoctor.dedupe.plan import Cluster, Member, Obstacle
+from fkdoctor.dedupe.policy import INHERIT
 from fkdoctor.dedupe.start import PLAN_AGAIN
 from fkdoctor.dedupe.work import find_differing_clusters, merged_tables
 from fkdoctor.errors import Blocked
@@ -76,8 +77,11 @@ def expect_collisions(
 ) -> set[int] | None:
     """Fills in the rows that collide as the plan says; which clusters are stale, and left out.
 
-    None when a row links two ends of one merge of which the plan does not know.
+    None when that cannot be told: when a row links two ends of one merge of which the plan does not
+    know, or where survivors inherit what is above their duplicates.
     """
+    if any(rule.above == INHERIT for rule in derivation.rules.values()):
+        return None
     schema = derivation.schema
     (root,) = derivation.members
     planned = list_colliding(root, clusters)

@@ -7,15 +7,22 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection
 
 from fkdoctor.dedupe.derive import Derivation
+from fkdoctor.dedupe.logical import embedded_obstacles
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
 from fkdoctor.dedupe.partitions import as_written, uncovered_heirs
 from fkdoctor.dedupe.plan import Obstacle, Repoint, Resolution
-from fkdoctor.dedupe.policy import IDENTICAL, REFUSE
+from fkdoctor.dedupe.policy import IDENTICAL, REFUSE, is_demotion
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.coverage import Support, key_coverage
 from fkdoctor.schema import ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import comparison
 from fkdoctor.statement import lookahead as sql
+from fkdoctor.statement.embedded import (
+    EmbeddedTable,
+    count_embedded,
+    find_matrices,
+    find_own,
+)
 from fkdoctor.statement.members import (
     SHOWN,
     MemberTable,
@@ -57,7 +64,41 @@ def look_ahead(
                     foreseen or _find_wrongs(connection, derivation, members, key)
                 )
         obstacles |= dict.fromkeys(_find_unsettled(connection, derivation, members))
+    for embedded in derivation.embedded():
+        reference = embedded.reference
+        rows = connection.execute(count_embedded(embedded)).scalar_one()
+        repoints.append(
+            Repoint(
+                table=reference.referencing,
+                constraint=reference.arrow.partition(" → ")[0],
+                columns=(reference.referencing_column,),
+                rows=rows,
+                on_delete="NO ACTION",
+                indexed=False,
+            )
+        )
+        if rows:
+            obstacles |= dict.fromkeys(embedded_obstacles(schema, reference))
+            obstacles |= dict.fromkeys(_find_embedded_wrongs(connection, embedded))
     return tuple(repoints), tuple(obstacles)
+
+
+def _find_embedded_wrongs(connection: Connection, embedded: EmbeddedTable) -> Iterator[Obstacle]:
+    reference = embedded.reference
+    if reference.elements:
+        yield from _find(
+            connection,
+            reference.label,
+            "it has arrays of several dimensions",
+            find_matrices(embedded),
+        )
+    if reference.referencing == reference.referenced:
+        yield from _find(
+            connection,
+            reference.label,
+            "rows of a cluster reference duplicates themselves",
+            find_own(embedded),
+        )
 
 
 def _find_uncovered(
@@ -97,6 +138,10 @@ def judge_collisions(connection: Connection, derivation: Derivation) -> tuple[Re
                     rows=rows,
                 )
             )
+    for name, members in derivation.demoted.items():
+        for because, _, _, rows in connection.execute(comparison.count_collisions(members)):
+            policy = derivation.rule(name).collisions
+            found.append(Resolution(table=name, constraint=because, policy=policy, rows=rows))
     return tuple(found)
 
 
@@ -105,7 +150,7 @@ def resolve(derivation: Derivation, table: TableName, *, differs: bool, link: bo
     rule = derivation.rule(table)
     if link:
         return rule.links
-    return rule.collisions if differs else IDENTICAL
+    return rule.collisions if differs or is_demotion(rule.collisions) else IDENTICAL
 
 
 def _find_unsettled(
@@ -167,23 +212,34 @@ def _find_wrongs(
             connection,
             key.label,
             f"{quote_all(shared)} also belongs to {quote(other.name)}, and would change with the "
+            "references to"
+            if other.referencing == key.referencing and set(shared) <= {*other.referencing_columns}
+            else f"{other.label} references its {quote_all(shared)}, which would change with the "
             "references to",
             sql.find_torn(members, key, shared),
         )
     if key.self_referencing:
-        if derivation.rule(table.name).above == REFUSE or not nullable_columns(table, key):
+        rule = derivation.rule(table.name).above
+        if rule == REFUSE or not nullable_columns(table, key):
             yield from _find(
                 connection,
                 key.label,
                 "rows of a cluster reference duplicates themselves",
                 sql.find_entangled(members, key),
             )
-        yield from _find(
-            connection,
-            key.label,
-            "survivors would come to be above themselves",
-            sql.find_loops(members, key),
-        )
+        yield from _find_loops(connection, members, key)
+
+
+def _find_loops(
+    connection: Connection, members: MemberTable, key: ForeignKey
+) -> Iterator[Obstacle]:
+    loops: list[list[str]] = []
+    for start in connection.execute(sql.find_loops(members, key)).scalars():
+        if not any(", ".join(start) in loop for loop in loops):
+            loops.append(connection.execute(sql.trace_loop(members, key, start)).scalar_one())
+    if loops:
+        named = [" → ".join(_name_row([row]) for row in (loop[-1], *loop)) for loop in loops]
+        yield _obstacle(key.label, "survivors would come to be above themselves", named)
 
 
 def _find(connection: Connection, subject: str, wrong: str, query: Query) -> Iterator[Obstacle]:

@@ -52,6 +52,12 @@ def with_models(schema: Schema, address: str) -> Schema:
     )
 
 
+def look_here() -> None:
+    """Let modules be imported from the current directory too, as `python -m` does."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
 def _load(address: str) -> Any:
     module_name, colon, attribute = address.partition(":")
     if not (module_name and colon and attribute):
@@ -60,8 +66,7 @@ def _load(address: str) -> Any:
             why="",
             next="Write the module and what it holds: --models package.module:Base",
         )
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    look_here()
     try:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
@@ -94,6 +99,7 @@ def _keys(table: sa.Table) -> Iterator[ModelKey]:
             match=constraint.match,
             deferrable=bool(constraint.deferrable),
             initially_deferred=str(constraint.initially or "").upper() == "DEFERRED",
+            not_null=tuple(column.name for column in constraint.columns if not column.nullable),
         )
 
 

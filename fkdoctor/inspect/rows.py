@@ -19,20 +19,24 @@ from fkdoctor.schema import (
     KindCount,
     LogicalReference,
     MatchType,
+    ModelPolymorph,
     ReferentialAction,
     RowCount,
     Schema,
     TableName,
     Unread,
+    compared_as,
 )
 from fkdoctor.statement.dangling import (
     Reference,
     count_dangling,
     count_half_null,
     count_kinds,
+    count_model_kinds,
     count_under_deleted,
     find_dangling,
     identity_columns,
+    is_of_model_kind,
     sample_dangling,
     seek_default,
 )
@@ -141,7 +145,68 @@ def count_kinds_of_references(
                 KindCount(table=pair.table, key=pair.key.name, kind=kind, count=number)
                 for kind, number in found
             )
-    return replace(schema, kinds=tuple(kinds), unread=(*schema.unread, *unread))
+    return replace(schema, kinds=(*schema.kinds, *kinds), unread=(*schema.unread, *unread))
+
+
+def declare_model_polymorphs(
+    connection: Connection,
+    schema: Schema,
+    covers: Callable[[TableName], bool],
+    thoroughness: Thoroughness,
+) -> Schema:
+    """The schema with a reference for each kind that the rows of a model's polymorphic pair have.
+
+    By all rows, or by a sample of a large table where `thoroughness` is not exact.
+    """
+    kinds: list[KindCount] = []
+    references: list[LogicalReference] = []
+    unread: list[Unread] = []
+    for pair in schema.model_polymorphs:
+        if not (covers(pair.table) and schema.has_table(pair.table)):
+            continue
+        rows = max(schema.row_estimate(pair.table) or 1, 1)
+        percent = 100.0 if thoroughness.exact else min(100.0, 100 * SAMPLED / rows)
+        try:
+            with read_snapshot(
+                connection,
+                statement_timeout=thoroughness.statement_timeout,
+                lock_timeout=LOCK_TIMEOUT_MS,
+            ):
+                set_local(connection, row_security="off")
+                found = connection.execute(count_model_kinds(pair, percent)).all()
+        except DBAPIError as error:
+            if lost(error):
+                raise
+            what = f"the kinds in {pair.table}.{quote(pair.kind)}"
+            unread.append(Unread(subject=what, reason=said(error)))
+            continue
+        for kind, count in found:
+            kinds.append(KindCount(table=pair.table, key=pair.key, kind=kind, count=count))
+            references += _references_of_kind(schema, pair, kind)
+    return replace(
+        schema,
+        kinds=(*schema.kinds, *kinds),
+        references=(*schema.references, *references),
+        unread=(*schema.unread, *unread),
+    )
+
+
+def _references_of_kind(
+    schema: Schema, pair: ModelPolymorph, kind: str
+) -> Iterator[LogicalReference]:
+    """The reference of the rows of that kind, if a model is that and its table is there."""
+    for name, table, column in pair.targets:
+        if name != kind or not schema.has_table(table):
+            continue
+        here, there = schema.table(pair.table), schema.table(table)
+        if there.has_column(column) and compared_as(there.column(column), here.column(pair.key)):
+            yield LogicalReference(
+                referencing=pair.table,
+                referencing_column=pair.key,
+                referenced=table,
+                referenced_column=column,
+                condition=is_of_model_kind(pair, kind),
+            )
 
 
 def with_rows_counted(

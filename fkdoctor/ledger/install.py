@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -18,6 +14,13 @@ from fkdoctor.version import __version__
 
 SCHEMA = "fkdoctor"
 VERSION_TABLE = "ledger_version"
+
+VERSIONS = tuple(
+    sorted(
+        path.name.partition("_")[0] for path in Path(__file__).parent.glob("versions/[0-9]*_*.py")
+    )
+)
+"""The revisions of the ledger, the oldest first."""
 
 
 def install_ledger(connection: Connection) -> bool:
@@ -45,14 +48,20 @@ def install_ledger(connection: Connection) -> bool:
 
 
 def _install(connection: Connection) -> bool:
-    if not execute_query(connection, "ledger/present").one().has_schema:
+    # It takes as long to import as all else together, and most commands only look.
+    from alembic import command
+    from alembic.config import Config
+
+    present = execute_query(connection, "ledger/present").one()
+    if not present.has_schema:
         execute_query(connection, "ledger/create_schema")
-    installed, config = _installed_version(connection), _alembic_config()
-    versions = ScriptDirectory.from_config(config)
-    if installed == versions.get_current_head():
+    installed = _read_version(connection) if present.has_ledger else None
+    if installed == VERSIONS[-1]:
         return False
-    if installed not in (None, *(revision.revision for revision in versions.walk_revisions())):
+    if installed not in (None, *VERSIONS):
         raise _of_newer_fkdoctor(installed)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     return True
@@ -62,11 +71,10 @@ def require_ledger(connection: Connection) -> None:
     """Raises Blocked unless the ledger is there, readable, and of this fkdoctor's version."""
     with read_snapshot(connection):
         present = execute_query(connection, "ledger/present").one()
-        version = _installed_version(connection) if present.readable else None
-    versions = ScriptDirectory.from_config(_alembic_config())
-    if version == versions.get_current_head():
+        version = _read_version(connection) if present.readable else None
+    if version == VERSIONS[-1]:
         return
-    if version is not None and version not in {r.revision for r in versions.walk_revisions()}:
+    if version not in (None, *VERSIONS):
         raise _of_newer_fkdoctor(version)
     if present.has_ledger and not present.readable:
         raise Blocked(
@@ -91,14 +99,6 @@ def _of_newer_fkdoctor(version: str | None) -> Blocked:
     )
 
 
-def _installed_version(connection: Connection) -> str | None:
-    context = MigrationContext.configure(
-        connection, opts={"version_table": VERSION_TABLE, "version_table_schema": SCHEMA}
-    )
-    return context.get_current_revision()
-
-
-def _alembic_config() -> AlembicConfig:
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    return config
+def _read_version(connection: Connection) -> str | None:
+    version: str | None = execute_query(connection, "ledger/version").scalar_one_or_none()
+    return version

@@ -23,6 +23,7 @@ def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         f"  the survivor is      {', then '.join(plan.survivor)}",
         "",
         _summarise(plan),
+        _estimate(plan),
     ]
     if plan.oversized:
         lines.append(_describe_oversized(plan))
@@ -54,6 +55,14 @@ def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
     return "\n".join(_visible(line) for line in lines)
 
 
+def _estimate(plan: DedupePlan) -> str:
+    wal = max(plan.wal_bytes / 1_000_000, 1)
+    return (
+        f"{count_of(plan.changed, 'row')} would change: by rule of thumb {wal:,.0f} MB of WAL and "
+        f"{max(plan.seconds, 1):,.0f} s with one worker."
+    )
+
+
 def _summarise(plan: DedupePlan) -> str:
     return (
         f"{count_of(plan.clusters, 'cluster')}: {count_of(plan.survivors, 'survivor')} would stay, "
@@ -72,6 +81,9 @@ _FATES = {
 
 def _describe_resolution(resolution: Resolution) -> str:
     fate = _FATES.get(resolution.policy, f"would be deleted: {resolution.policy} stays")
+    if not resolution.goes:
+        change = resolution.policy.removeprefix("demote(").removesuffix(")")
+        fate = f"would stay with {change}: others have that place"
     return f"{resolution.table}, {resolution.constraint}: {count_of(resolution.rows, 'row')} {fate}"
 
 
@@ -132,6 +144,7 @@ def plan_markdown(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         f"- survivor: {escape(', then '.join(plan.survivor))}",
         f"- **{plan.clusters:,}** clusters, **{plan.duplicates:,}** duplicates to delete, "
         f"**{plan.moving:,}** references to repoint",
+        f"- {_estimate(plan)}",
     ]
     if plan.oversized:
         lines.append(f"- {_describe_oversized(plan)}")

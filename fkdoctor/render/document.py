@@ -21,8 +21,8 @@ def report_as_json(report: Report) -> str:
 
 
 def to_json(document: Any) -> str:
-    """Plain values as indented JSON with a line feed at the end."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    """Plain values as indented JSON with a line feed at the end; times and the like as text."""
+    return json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
 def describe_rule(rule: Rule) -> dict[str, Any]:

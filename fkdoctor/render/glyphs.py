@@ -1,4 +1,4 @@
-"""Signs beyond ASCII, and what stands for them where they can't be shown."""
+"""Signs for marks and severities."""
 
 from __future__ import annotations
 
@@ -6,14 +6,3 @@ from fkdoctor.audit import Mark, Severity
 
 MARKS = {Mark.GOOD: "✔", Mark.CAUTION: "⚠", Mark.BAD: "✖"}
 SEVERITY_MARKS = {Severity.INFO: "·", Severity.WARNING: "⚠", Severity.ERROR: "✖"}
-
-_PLAIN = str.maketrans({"✔": "+", "⚠": "!", "✖": "x", "·": "-", "→": "->", "…": "...", "–": "-"})
-
-
-def fit_encoding(text: str, encoding: str) -> str:
-    """The text with only characters that the encoding has; names in others become escapes."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(_PLAIN)
-    return text.encode(encoding, "backslashreplace").decode(encoding)

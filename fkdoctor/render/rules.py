@@ -22,7 +22,7 @@ def versions_of(rule: Rule) -> str:
     if rule.reads_rows:
         return "with --data"
     if rule.reads_models:
-        return "with --models"
+        return "with --models or --django"
     if rule.since:
         return f"PostgreSQL {rule.since} and newer"
     return f"PostgreSQL {rule.until} and older" if rule.until else ""

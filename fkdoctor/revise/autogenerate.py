@@ -289,7 +289,7 @@ def _as_build(search: Search, operation: MigrateOperation) -> BuildIndex | None:
         ),
         schema=table.schema,
         unique=bool(operation.unique),
-        options=options,
+        options=options or None,
     )
 
 

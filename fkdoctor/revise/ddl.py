@@ -151,9 +151,12 @@ def use_index(table: TableName, name: str) -> str:
     return f"alter table only {table} add constraint {quote(name)} unique using index {quote(name)}"
 
 
-def create_whole_index(name: str, table: TableName, columns: Sequence[str]) -> str:
+def create_whole_index(
+    name: str, table: TableName, columns: Sequence[str], predicate: str | None
+) -> str:
     """Makes an index of those that all partitions have: share on all of them, for a moment."""
-    return f"create index {quote(name)} on {table} ({quote_all(tuple(columns))})"
+    where = f" where {predicate}" if predicate else ""
+    return f"create index {quote(name)} on {table} ({quote_all(tuple(columns))}){where}"
 
 
 def rename_index(index: TableName, new_name: str) -> str:

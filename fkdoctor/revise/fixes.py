@@ -6,23 +6,24 @@ A key gets what it needs in one revision: its index, then its rule, then the che
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-
-from alembic.operations import MigrateOperation
 
 from fkdoctor.audit import Finding
 from fkdoctor.config import PolicyConfig
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.coverage import Support, compared_by_cast, key_coverage
 from fkdoctor.revise.definition import parse_definition
+from fkdoctor.revise.index_operations import BuildIndex
 from fkdoctor.revise.key_operations import ChangeOnDelete, ValidateForeignKey
 from fkdoctor.revise.mark import KeyText, remember
 from fkdoctor.revise.operations import AddReferenceIndex
-from fkdoctor.revise.reference_operations import DropDuplicateKey
+from fkdoctor.revise.reference_operations import AdoptReference, DropDuplicateKey
+from fkdoctor.revise.reversible import Reversible
 from fkdoctor.schema import (
     ForeignKey,
+    LogicalReference,
     Schema,
     TableKind,
     TableName,
@@ -37,10 +38,13 @@ DUPLICATE = "FK011"
 
 @dataclass(frozen=True, kw_only=True)
 class Fix:
-    """What is done about one key, and the findings or policies because of which it is done."""
+    """What is done about one key, and the findings or policies because of which it is done.
 
-    key: ForeignKey
-    operations: tuple[MigrateOperation, ...]
+    `key` is a reference where the key is yet to be made.
+    """
+
+    key: ForeignKey | LogicalReference
+    operations: tuple[Reversible, ...]
     reasons: tuple[str, ...]
 
 
@@ -61,7 +65,7 @@ def plan_fixes(
     for finding in findings:
         if finding.keys and finding.rule.id in (*UNINDEXED, NOT_VALIDATED, DUPLICATE):
             by_key[_patient(finding).label].append(finding)
-        elif finding.rule.id != UNDECIDED or not _find_policy(finding.keys[0], policies):
+        elif finding.rule.id != UNDECIDED or not find_policy(finding.keys[0], policies):
             left.append(Left(subject=finding.key, reason=finding.rule.remedy))
     fixes: list[Fix] = []
     indexed: set[tuple[TableName, frozenset[str]]] = set()
@@ -82,7 +86,9 @@ def _patient(finding: Finding) -> ForeignKey:
     return key
 
 
-def _find_policy(key: ForeignKey, policies: tuple[PolicyConfig, ...]) -> PolicyConfig | None:
+def find_policy(
+    key: ForeignKey | LogicalReference, policies: Sequence[PolicyConfig]
+) -> PolicyConfig | None:
     """The first policy that is for the key."""
     for policy in policies:
         if _matches(policy.referenced, key.referenced) and _matches(
@@ -111,8 +117,8 @@ def _plan_key(
             reasons=tuple(finding.key for finding in findings),
         )
     reasons = [finding.key for finding in findings]
-    operations: list[MigrateOperation] = []
-    change = _plan_change(key, _find_policy(key, policies))
+    operations: list[Reversible] = []
+    change = _plan_change(key, find_policy(key, policies))
     columns = (key.referencing, frozenset(key.referencing_columns))
     wanted = any(finding.rule.id in UNINDEXED for finding in findings) or change is not None
     if wanted and columns not in indexed and _lacks_index(schema, key):
@@ -214,18 +220,24 @@ _KEY_LOCKS = (
     "SHARE ROW EXCLUSIVE on both tables, milliseconds; SHARE UPDATE EXCLUSIVE and ROW SHARE while "
     "the rows are read, no reader and no writer waits; ACCESS EXCLUSIVE on both, milliseconds"
 )
-_LOCKS: dict[type[MigrateOperation], str] = {
+_LOCKS: dict[type[Reversible], str] = {
     AddReferenceIndex: "SHARE UPDATE EXCLUSIVE on the table: no reader and no writer waits",
     ChangeOnDelete: _KEY_LOCKS,
     ValidateForeignKey: "SHARE UPDATE EXCLUSIVE on the table, ROW SHARE on the referenced one: no "
     "reader and no writer waits",
     DropDuplicateKey: "ACCESS EXCLUSIVE on both tables, milliseconds",
+    BuildIndex: "SHARE UPDATE EXCLUSIVE on the table: no reader and no writer waits",
+    AdoptReference: "SHARE ROW EXCLUSIVE on both tables, milliseconds; SHARE UPDATE EXCLUSIVE and "
+    "ROW SHARE while the rows are read, no reader and no writer waits; ACCESS EXCLUSIVE on the "
+    "table, milliseconds",
 }
-_DOWNGRADES: dict[type[MigrateOperation], str] = {
+_DOWNGRADES: dict[type[Reversible], str] = {
     AddReferenceIndex: "drops the index, if this revision built it",
     ChangeOnDelete: "restores the rule to the letter, from the key's comment",
     ValidateForeignKey: "makes the key NOT VALID again, if this revision validated it",
     DropDuplicateKey: "adds the key again, beside the writers",
+    BuildIndex: "drops the index",
+    AdoptReference: "drops the key, if this revision added it",
 }
 _ROWS_A_SECOND = 1_000_000
 
@@ -254,19 +266,25 @@ def _title(fix: Fix) -> str:
     match last:
         case ChangeOnDelete():
             rule = last.on_delete or f"update {last.on_update}"
-            return f"{fix.key.name} on delete {rule.lower()}".replace("delete update", "update")
+            return f"{last.constraint} on delete {rule.lower()}".replace("delete update", "update")
         case ValidateForeignKey():
-            return f"validate {fix.key.name}"
+            return f"validate {last.constraint}"
         case DropDuplicateKey():
-            return f"drop duplicate {fix.key.name}"
-        case _:
-            return f"index {fix.key.referencing.name} {' '.join(fix.key.referencing_columns)}"
-
-
-def _say(key: ForeignKey, operation: MigrateOperation) -> str:
-    match operation:
+            return f"drop duplicate {last.constraint}"
+        case AdoptReference():
+            return f"adopt {last.table} {' '.join(last.columns)}"
         case AddReferenceIndex():
-            return f"index {key.referencing}({quote_all(key.referencing_columns)})"
+            return f"index {last.table} {' '.join(last.columns)}"
+        case _:
+            raise AssertionError(f"no title for {type(last).__name__}")
+
+
+def _say(key: ForeignKey | LogicalReference, operation: Reversible) -> str:
+    match operation:
+        case AddReferenceIndex() | BuildIndex():
+            return f"index {key.referencing}({quote_all(operation.columns)})"
+        case AdoptReference():
+            return f"foreign key {key.arrow}, ON DELETE {operation.on_delete}"
         case ChangeOnDelete():
             wanted = [
                 f"ON {event} {rule}"
@@ -276,14 +294,14 @@ def _say(key: ForeignKey, operation: MigrateOperation) -> str:
                 )
                 if rule
             ]
-            return f"{key.label} {' '.join(wanted)}; it is {key.definition}"
+            return f"{key.label} {' '.join(wanted)}; it is {operation.definition}"
         case ValidateForeignKey():
             return f"validate {key.label}"
         case _:
             return f"drop {key.label}: another key says the same of {quote(key.referencing.name)}"
 
 
-def _time(rows: int | None, kind: type[MigrateOperation]) -> str:
+def _time(rows: int | None, kind: type[Reversible]) -> str:
     if kind is DropDuplicateKey:
         return "milliseconds"
     if rows is None:

@@ -29,16 +29,34 @@ Columns = tuple[str, str]
 """The names of the columns that say when, and by which deletion."""
 
 
+_PARTITIONED = 13
+"""The first major version with BEFORE triggers FOR EACH ROW on partitioned tables."""
+
+
 def guarded_keys(schema: Schema, table: TableName, column: str) -> tuple[ForeignKey, ...]:
     """The keys of the table of which both ends can be soft-deleted and guarded."""
-    return tuple(
-        key
-        for key in schema.keys_from(table)
-        if key.enforced
-        and not key.period
-        and schema.table(key.referenced).kind is TableKind.TABLE
-        and (key.self_referencing or schema.table(key.referenced).has_column(column))
-    )
+    keys = schema.keys_from(table)
+    return tuple(key for key in keys if reason_against(schema, key, column) is None)
+
+
+def reason_against(schema: Schema, key: ForeignKey, column: str) -> str | None:
+    """Why the key cannot be guarded; None if it can."""
+    if not key.enforced:
+        return "it is not enforced"
+    if key.period:
+        return "it is a temporal key (PERIOD)"
+    if not key.self_referencing and not schema.table(key.referenced).has_column(column):
+        return f"rows of {key.referenced} cannot be soft-deleted"
+    if schema.major < _PARTITIONED and _is_partitioned(schema, key.referenced):
+        return (
+            f"{key.referenced} is partitioned, and PostgreSQL {schema.major} has no BEFORE "
+            "triggers for that"
+        )
+    return None
+
+
+def _is_partitioned(schema: Schema, table: TableName) -> bool:
+    return schema.table(table).kind is TableKind.PARTITIONED
 
 
 def name_guard(key: ForeignKey) -> TableName:
@@ -47,30 +65,36 @@ def name_guard(key: ForeignKey) -> TableName:
     return TableName(key.referencing.schema, shorten(key.name, f"_{digest}_guard"))
 
 
-def compose_guard(key: ForeignKey, column: str) -> Iterator[str]:
+def compose_guard(schema: Schema, key: ForeignKey, column: str) -> Iterator[str]:
     """The statements that make the guard, or refuse where live rows reference deleted ones.
 
     Locks: SHARE ROW EXCLUSIVE on both tables, referenced first.
     """
     guard = name_guard(key)
     for table in dict.fromkeys((key.referenced, key.referencing)):
-        yield lock_table(table, "share row exclusive")
+        yield lock_table(table, "share row exclusive", partitions=_is_partitioned(schema, table))
+    referencing, referenced = (
+        f"{'' if _is_partitioned(schema, table) else 'only '}{table}"
+        for table in (key.referencing, key.referenced)
+    )
     yield block(
         refuse(
-            f"exists (select from only {key.referencing} as referencing"
-            f" join only {key.referenced} as referenced on {_match(key, 'referencing')}"
+            f"exists (select from {referencing} as referencing"
+            f" join {referenced} as referenced on {_match(key, 'referencing')}"
             f" where {_guarded(column)})",
             what=literal(f"Live rows of {key.referencing} reference soft-deleted ones."),
             why=literal(f"By {key.label}; a guard would be broken from the start."),
             next=literal("Restore those rows or delete what references them, then run it again."),
         )
     )
-    yield f"create or replace {_function(key, guard, column)}"
+    yield f"create or replace {_function(key, guard, column, referencing, referenced)}"
     yield comment_as_created("function", f"{guard}()")
     yield from _triggers(key, guard, column)
 
 
-def _function(key: ForeignKey, guard: TableName, column: str) -> str:
+def _function(
+    key: ForeignKey, guard: TableName, column: str, referencing: str, referenced: str
+) -> str:
     unseen = f"Rows of {key.referenced} are not soft-deleted in REPEATABLE READ."
     message = f"{key.label}: a live row would reference a soft-deleted one."
     own = " and ".join(f"referenced.{quote(c)} = old.{quote(c)}" for c in key.referenced_columns)
@@ -84,18 +108,18 @@ begin
                 detail = 'Rows that come to reference them meanwhile would be overlooked.',
                 hint = 'Use READ COMMITTED or SERIALIZABLE.';
         end if;
-        perform from only {key.referenced} as referenced where {own} for update;
+        perform from {referenced} as referenced where {own} for update;
         return new;
     elsif tg_argv[0] = 'referencing' then
         -- What is being deleted now is waited for, and seen afterwards.
-        perform from only {key.referenced} as referenced
+        perform from {referenced} as referenced
         where {_match(key, "new")} for key share;
-        perform from only {key.referencing} as referencing
-        join only {key.referenced} as referenced on {_match(key, "referencing")}
+        perform from {referencing} as referencing
+        join {referenced} as referenced on {_match(key, "referencing")}
         where {_guarded(column)} and {_match(key, "new")};
     else
-        perform from only {key.referencing} as referencing
-        join only {key.referenced} as referenced on {_match(key, "referencing")}
+        perform from {referencing} as referencing
+        join {referenced} as referenced on {_match(key, "referencing")}
         where {_guarded(column)} and {given};
     end if;
     if found then

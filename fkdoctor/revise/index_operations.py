@@ -6,16 +6,15 @@ and leaves an invalid index behind when it is cut off, which the next try then t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import Operations
 from alembic.operations.ops import CreateIndexOp
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex
 
-from fkdoctor.errors import Blocked
+from fkdoctor.errors import Blocked, Refused
 from fkdoctor.identifier import quote
 from fkdoctor.revise.ddl import drop_index
 from fkdoctor.revise.executor import Executor
@@ -27,89 +26,45 @@ from fkdoctor.revise.invocation import (
     write,
     write_block,
 )
+from fkdoctor.revise.partition_indexes import (
+    WholeIndex,
+    drop_whole_index,
+    ensure_whole_index,
+)
+from fkdoctor.revise.reversible import Reversible, reversible
 from fkdoctor.revise.rights import require_alterable
-from fkdoctor.schema import Index, Schema, TableName
+from fkdoctor.schema import Index, Schema, TableKind, TableName
 
 
-@Operations.register_operation("build_index")
-@Operations.register_operation("remove_index")
-@dataclass(kw_only=True)
-class BuildIndex(MigrateOperation):
-    """An index as `op.create_index` takes it, built beside the writers."""
+@reversible(
+    "build_index",
+    "remove_index",
+    """Drop the index, if it is there.
+
+    Locks: ACCESS EXCLUSIVE on the table, for milliseconds.
+    """,
+)
+@dataclass
+class BuildIndex(Reversible):
+    """Build the index beside the writers, anew where an earlier run left it half built.
+
+    `options` are those of `op.create_index` that begin with `postgresql_`.
+
+    Locks: SHARE UPDATE EXCLUSIVE on the table. Waits for transactions that are open when it
+    begins, at most five minutes.
+    """
 
     name: str
     table: str
     columns: tuple[Any, ...]
+    _: KW_ONLY
     schema: str | None = None
     unique: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
-    undo: bool = False
-
-    @classmethod
-    def build_index(
-        cls,
-        operations: Operations,
-        name: str,
-        table: str,
-        columns: Sequence[Any],
-        *,
-        schema: str | None = None,
-        unique: bool = False,
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        """Build the index beside the writers, anew where an earlier run left it half built.
-
-        `options` are those of `op.create_index` that begin with `postgresql_`.
-
-        Locks: SHARE UPDATE EXCLUSIVE on the table. Waits for transactions that are open when it
-        begins, at most five minutes.
-        """
-        operations.invoke(
-            cls(
-                name=name,
-                table=table,
-                columns=tuple(columns),
-                schema=schema,
-                unique=unique,
-                options=options or {},
-            )
-        )
-
-    @classmethod
-    def remove_index(
-        cls,
-        operations: Operations,
-        name: str,
-        table: str,
-        columns: Sequence[Any],
-        *,
-        schema: str | None = None,
-        unique: bool = False,
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        """Drop the index, if it is there.
-
-        Locks: ACCESS EXCLUSIVE on the table, for milliseconds.
-        """
-        operations.invoke(
-            cls(
-                name=name,
-                table=table,
-                columns=tuple(columns),
-                schema=schema,
-                unique=unique,
-                options=options or {},
-                undo=True,
-            )
-        )
-
-    def reverse(self) -> BuildIndex:
-        """The operation that undoes this one."""
-        return replace(self, undo=not self.undo)
+    options: dict[str, Any] | None = None
 
     def statement(self, schema: str) -> str:
         """The CREATE INDEX CONCURRENTLY."""
-        options = {**self.options, "postgresql_concurrently": True}
+        options = {**(self.options or {}), "postgresql_concurrently": True}
         create = CreateIndexOp(
             self.name, self.table, list(self.columns), schema=schema, unique=self.unique, **options
         )
@@ -134,12 +89,31 @@ def _build_index(operations: Operations, operation: BuildIndex) -> None:
 
     def work(executor: Executor) -> bool:
         table = find_table(executor, operation.table, operation.schema)
+        schema = executor.read_schema()
+        if schema.has_table(table) and schema.table(table).kind is TableKind.PARTITIONED:
+            whole = _whole(table, operation)
+            act = drop_whole_index if operation.undo else ensure_whole_index
+            return act(executor, whole)
         if operation.undo:
             return _remove(executor, table, operation.name)
         return _build(executor, table, operation)
 
     done = "removed" if operation.undo else "built"
     run_online(operations, f"index {operation.name} {done}", work)
+
+
+def _whole(table: TableName, operation: BuildIndex) -> WholeIndex:
+    if operation.unique or operation.options or not _is_plain(operation):
+        raise Refused(
+            f"{quote(operation.name)} cannot be built on {table}, which is partitioned.",
+            why="Unique indexes, expressions and options are built here on plain tables only.",
+            next="Build it on each partition (op.build_index), then on the whole: op.create_index",
+        )
+    return WholeIndex(table=table, columns=operation.columns, name=operation.name)
+
+
+def _is_plain(operation: BuildIndex) -> bool:
+    return all(isinstance(column, str) for column in operation.columns)
 
 
 def _find(schema: Schema, table: TableName, name: str) -> Index | None:
@@ -152,8 +126,8 @@ def _build(executor: Executor, table: TableName, operation: BuildIndex) -> bool:
     index = TableName(table.schema, operation.name)
     found = _find(schema, table, operation.name)
     if found is not None and found.valid:
-        plain = all(isinstance(column, str) for column in operation.columns)
-        if found.unique != operation.unique or (plain and found.columns != operation.columns):
+        another = _is_plain(operation) and found.columns != operation.columns
+        if found.unique != operation.unique or another:
             raise Blocked(
                 f"{table} has another index named {quote(operation.name)}.",
                 why=f"It is: {found.definition}.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
@@ -20,7 +21,6 @@ from fkdoctor.revise.ddl import (
     comment_as_created,
     create_index,
     drop_index,
-    drop_index_where_created,
     reindex,
     rename_index,
 )
@@ -60,7 +60,12 @@ class IndexWish:
     @property
     def building(self) -> TableName:
         """The index with its schema while it is built."""
-        return TableName(self.table.schema, shorten(self.name, "_fkdoctor"))
+        return name_building(self.table, self.name)
+
+
+def name_building(table: TableName, name: str) -> TableName:
+    """The index with its schema while it is built, and what is left of it after a crash."""
+    return TableName(table.schema, shorten(name, "_fkdoctor"))
 
 
 def name_index(table: str, columns: Sequence[str]) -> str:
@@ -88,18 +93,25 @@ def add_reference_index(
     return ensure_index(executor, wish)
 
 
-def drop_reference_index(executor: Executor, table: TableName, name: str) -> bool:
-    """Whether the index had been created here; now it is gone."""
+def drop_reference_index(
+    executor: Executor, table: TableName, columns: tuple[str, ...], name: str
+) -> bool:
+    """Whether the index, or a part of it, had been created here; now it is gone."""
     schema = executor.read_schema()
-    wanted = TableName(table.schema, name)
-    indexes = schema.table(table).indexes if schema.has_table(table) else ()
-    created = any(index.name == name and is_created(index.comment) for index in indexes)
+    building = name_building(table, name)
+    created = [
+        TableName(table.schema, index.name)
+        for index in (schema.table(table).indexes if schema.has_table(table) else ())
+        if (index.name == name and is_created(index.comment))
+        or (index.name == building.name and index.columns == columns)
+    ]
     if not created:
-        executor.tell(str(wanted), "it was not created here: left as it is")
+        executor.tell(str(TableName(table.schema, name)), "it was not created here: left as it is")
         return False
     require_alterable(executor, schema, table)
-    executor.tell(str(wanted), "drop it")
-    executor.run(lambda: executor.execute(drop_index_where_created(wanted)))
+    for index in created:
+        executor.tell(str(index), "drop it")
+        executor.run(partial(executor.execute, drop_index(index)))
     return True
 
 
@@ -173,7 +185,7 @@ def next_step(schema: Schema, wish: IndexWish) -> tuple[Step, TableName]:
     others = [index for index in table.indexes if index.name != wish.building.name]
     unfinished = ours[0] if ours else None
     if unfinished is not None and unfinished.columns != wish.columns:
-        raise _name_taken(wish.building, wish)
+        raise name_taken(wish.building, wish.table, wish.columns)
     serving = [
         index
         for index in others
@@ -193,7 +205,7 @@ def next_step(schema: Schema, wish: IndexWish) -> tuple[Step, TableName]:
     if broken:
         return Step.REPAIR, TableName(wish.table.schema, min(index.name for index in broken))
     if _is_taken(schema, wish.qualified):
-        raise _name_taken(wish.qualified, wish)
+        raise name_taken(wish.qualified, wish.table, wish.columns)
     if unfinished is None:
         return Step.BUILD, wish.building
     return (Step.NAME if unfinished.valid else Step.CLEAR), wish.building
@@ -212,11 +224,12 @@ def _is_taken(schema: Schema, name: TableName) -> bool:
     )
 
 
-def _name_taken(name: TableName, wish: IndexWish) -> Blocked:
+def name_taken(name: TableName, table: TableName, columns: tuple[str, ...]) -> Blocked:
+    """The error that says that something else has the name of an index that is needed."""
     return Blocked(
         f"The name {name} is taken.",
-        why=f"fkdoctor needs it for an index on {wish.table} ({quote_all(wish.columns)}), and what "
-        "has it does not serve.",
+        why=f"fkdoctor needs it for an index on {table} ({quote_all(columns)}), and what has it "
+        "does not serve.",
         next='Give the index another name: name="…".',
     )
 

@@ -88,11 +88,6 @@ def write(operations: Operations, lines: Iterable[str]) -> None:
         impl.static_output(line if line.startswith("--") else f"{line};")
 
 
-def as_tuple(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The names as a value that does not change."""
-    return None if names is None else tuple(names)
-
-
 def unknown_word(word: str, what: str, known: Sequence[str]) -> ConfigError:
     """The error that says which words there are."""
     return ConfigError(

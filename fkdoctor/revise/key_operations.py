@@ -7,17 +7,15 @@ quotes, the schema beside them, as everywhere in Alembic.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import Operations
 
 from fkdoctor.errors import ConfigError
 from fkdoctor.revise.change import KeyChange, read_change
 from fkdoctor.revise.definition import parse_definition
 from fkdoctor.revise.executor import Executor
 from fkdoctor.revise.invocation import (
-    as_tuple,
     find_table,
     is_offline,
     offline_table,
@@ -30,20 +28,40 @@ from fkdoctor.revise.invocation import (
 from fkdoctor.revise.keys import change_key, restore_key
 from fkdoctor.revise.mark import KeyText, remember
 from fkdoctor.revise.offline import compose_change, require_key
+from fkdoctor.revise.reversible import Names, Reversible, reversible
 from fkdoctor.revise.state import Strategy
 
 
-@Operations.register_operation("change_on_delete")
-@Operations.register_operation("restore_on_delete")
-@dataclass(kw_only=True)
-class ChangeOnDelete(MigrateOperation):
-    """Another rule for a foreign key; None leaves a part of it as it is."""
+@reversible(
+    "change_on_delete",
+    "restore_on_delete",
+    """Restore the key to what its comment remembers: definition, name and comment.
+
+    The arguments are those of `change_on_delete`. A key that was not changed here, or no
+    longer has this rule, is left as it is.
+    """,
+)
+@dataclass
+class ChangeOnDelete(Reversible):
+    """Give the foreign key this rule and keep all else of it, without stopping writers.
+
+    `set_columns` are the columns that SET NULL or SET DEFAULT writes (15 and newer), [] all.
+    The key is in force at every moment; what it was is remembered in its comment. A key that
+    has the rule is left as it is. `definition` and `comment` are what the key is before, the
+    one as pg_get_constraintdef prints it with an empty search_path; only --sql needs them.
+
+    Locks: SHARE ROW EXCLUSIVE, later ACCESS EXCLUSIVE on both tables, each for milliseconds;
+    SHARE UPDATE EXCLUSIVE while the rows are checked. No wait for one is longer than the lock
+    timeout (2 s). With strategy="flip" there is one ACCESS EXCLUSIVE lock instead of the two,
+    and the new rule is in force before the rows are checked.
+    """
 
     table: str
     constraint: str
     on_delete: str | None = None
+    _: KW_ONLY
     schema: str | None = None
-    set_columns: tuple[str, ...] | None = None
+    set_columns: Names | None = None
     on_update: str | None = None
     match: str | None = None
     deferrable: bool | None = None
@@ -51,99 +69,6 @@ class ChangeOnDelete(MigrateOperation):
     strategy: str = "shadow"
     definition: str | None = None
     comment: str | None = None
-    undo: bool = False
-
-    @classmethod
-    def change_on_delete(
-        cls,
-        operations: Operations,
-        table: str,
-        constraint: str,
-        on_delete: str | None = None,
-        *,
-        schema: str | None = None,
-        set_columns: Sequence[str] | None = None,
-        on_update: str | None = None,
-        match: str | None = None,
-        deferrable: bool | None = None,
-        initially: str | None = None,
-        strategy: str = "shadow",
-        definition: str | None = None,
-        comment: str | None = None,
-    ) -> None:
-        """Give the foreign key this rule and keep all else of it, without stopping writers.
-
-        `set_columns` are the columns that SET NULL or SET DEFAULT writes (15 and newer), [] all.
-        The key is in force at every moment; what it was is remembered in its comment. A key that
-        has the rule is left as it is. `definition` and `comment` are what the key is before, the
-        one as pg_get_constraintdef prints it with an empty search_path; only --sql needs them.
-
-        Locks: SHARE ROW EXCLUSIVE, later ACCESS EXCLUSIVE on both tables, each for milliseconds;
-        SHARE UPDATE EXCLUSIVE while the rows are checked. No wait for one is longer than the lock
-        timeout (2 s). With strategy="flip" there is one ACCESS EXCLUSIVE lock instead of the two,
-        and the new rule is in force before the rows are checked.
-        """
-        operations.invoke(
-            cls(
-                table=table,
-                constraint=constraint,
-                on_delete=on_delete,
-                schema=schema,
-                set_columns=as_tuple(set_columns),
-                on_update=on_update,
-                match=match,
-                deferrable=deferrable,
-                initially=initially,
-                strategy=strategy,
-                definition=definition,
-                comment=comment,
-            )
-        )
-
-    @classmethod
-    def restore_on_delete(
-        cls,
-        operations: Operations,
-        table: str,
-        constraint: str,
-        on_delete: str | None = None,
-        *,
-        schema: str | None = None,
-        set_columns: Sequence[str] | None = None,
-        on_update: str | None = None,
-        match: str | None = None,
-        deferrable: bool | None = None,
-        initially: str | None = None,
-        strategy: str = "shadow",
-        definition: str | None = None,
-        comment: str | None = None,
-    ) -> None:
-        """Restore the key to what its comment remembers: definition, name and comment.
-
-        The arguments are those of `change_on_delete`. A key that was not changed here, or no
-        longer has this rule, is left as it is.
-        """
-        operations.invoke(
-            cls(
-                table=table,
-                constraint=constraint,
-                on_delete=on_delete,
-                schema=schema,
-                set_columns=as_tuple(set_columns),
-                on_update=on_update,
-                match=match,
-                deferrable=deferrable,
-                initially=initially,
-                strategy=strategy,
-                definition=definition,
-                comment=comment,
-                undo=True,
-            )
-        )
-
-    def reverse(self) -> ChangeOnDelete:
-        """The operation that undoes this one."""
-        return replace(self, undo=not self.undo)
 
     @property
     def change(self) -> KeyChange:
@@ -158,76 +83,30 @@ class ChangeOnDelete(MigrateOperation):
         )
 
 
-@Operations.register_operation("validate_foreign_key")
-@Operations.register_operation("unvalidate_foreign_key")
-@dataclass(kw_only=True)
-class ValidateForeignKey(MigrateOperation):
-    """The check of a NOT VALID key's rows."""
+@reversible(
+    "validate_foreign_key",
+    "unvalidate_foreign_key",
+    """Make the key NOT VALID again if it was validated here.
+
+    Locks: ACCESS EXCLUSIVE on both tables, for milliseconds; no row is read.
+    """,
+)
+@dataclass
+class ValidateForeignKey(Reversible):
+    """Check the rows of a NOT VALID foreign key, beside the writers; name those that dangle.
+
+    A valid key is left as it is. `definition` and `comment` as in `change_on_delete`.
+
+    Locks: SHARE UPDATE EXCLUSIVE on the table, ROW SHARE on the referenced one, while the rows
+    are read: no reader and no writer waits. Of a partitioned table leaf by leaf.
+    """
 
     table: str
     constraint: str
+    _: KW_ONLY
     schema: str | None = None
     definition: str | None = None
     comment: str | None = None
-    undo: bool = False
-
-    @classmethod
-    def validate_foreign_key(
-        cls,
-        operations: Operations,
-        table: str,
-        constraint: str,
-        *,
-        schema: str | None = None,
-        definition: str | None = None,
-        comment: str | None = None,
-    ) -> None:
-        """Check the rows of a NOT VALID foreign key, beside the writers; name those that dangle.
-
-        A valid key is left as it is. `definition` and `comment` as in `change_on_delete`.
-
-        Locks: SHARE UPDATE EXCLUSIVE on the table, ROW SHARE on the referenced one, while the rows
-        are read: no reader and no writer waits. Of a partitioned table leaf by leaf.
-        """
-        operations.invoke(
-            cls(
-                table=table,
-                constraint=constraint,
-                schema=schema,
-                definition=definition,
-                comment=comment,
-            )
-        )
-
-    @classmethod
-    def unvalidate_foreign_key(
-        cls,
-        operations: Operations,
-        table: str,
-        constraint: str,
-        *,
-        schema: str | None = None,
-        definition: str | None = None,
-        comment: str | None = None,
-    ) -> None:
-        """Make the key NOT VALID again if it was validated here.
-
-        Locks: ACCESS EXCLUSIVE on both tables, for milliseconds; no row is read.
-        """
-        operations.invoke(
-            cls(
-                table=table,
-                constraint=constraint,
-                schema=schema,
-                definition=definition,
-                comment=comment,
-                undo=True,
-            )
-        )
-
-    def reverse(self) -> ValidateForeignKey:
-        """The operation that undoes this one."""
-        return replace(self, undo=not self.undo)
 
     @property
     def change(self) -> KeyChange:

@@ -7,10 +7,10 @@ quotes, the schema beside them, as everywhere in Alembic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
 
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import Operations
 
 from fkdoctor.errors import ConfigError
 from fkdoctor.revise import indexes, soft_delete, tables, uniqueness
@@ -26,187 +26,87 @@ from fkdoctor.revise.invocation import (
     write_block,
 )
 from fkdoctor.revise.partition_indexes import drop_partition_indexes, index_partitions
+from fkdoctor.revise.reversible import Names, Reversible, reversible
 from fkdoctor.schema import TableKind, TableName
 
 
-@Operations.register_operation("create_where_absent")
-@Operations.register_operation("drop_where_created")
-@dataclass(kw_only=True)
-class CreateWhereAbsent(MigrateOperation):
-    """Tables that are created only if they are missing."""
+@reversible(
+    "create_where_absent",
+    "drop_where_created",
+    """Drop those of the tables that were created here.
+
+    Raises Refused, with nothing dropped, when one of those holds a row.
+    """,
+)
+@dataclass
+class CreateWhereAbsent(Reversible):
+    """Create the schema and those of the tables that are missing; never change one.
+
+    `tables` maps each name to the SQL that makes it, referenced tables first. What is created
+    is marked in its comment, so that a downgrade drops that and nothing else.
+    """
 
     schema: str
     tables: dict[str, str]
-    undo: bool = False
-
-    @classmethod
-    def create_where_absent(
-        cls, operations: Operations, schema: str, tables: dict[str, str]
-    ) -> None:
-        """Create the schema and those of the tables that are missing; never change one.
-
-        `tables` maps each name to the SQL that makes it, referenced tables first. What is created
-        is marked in its comment, so that a downgrade drops that and nothing else.
-        """
-        operations.invoke(cls(schema=schema, tables=tables))
-
-    @classmethod
-    def drop_where_created(
-        cls, operations: Operations, schema: str, tables: dict[str, str]
-    ) -> None:
-        """Drop those of the tables that were created here.
-
-        Raises Refused, with nothing dropped, when one of those holds a row.
-        """
-        operations.invoke(cls(schema=schema, tables=tables, undo=True))
-
-    def reverse(self) -> CreateWhereAbsent:
-        """The operation that undoes this one."""
-        return replace(self, undo=not self.undo)
 
 
-@Operations.register_operation("add_reference_index")
-@Operations.register_operation("drop_reference_index")
-@dataclass(kw_only=True)
-class AddReferenceIndex(MigrateOperation):
-    """The index that a foreign key's referencing columns need."""
+@reversible(
+    "add_reference_index",
+    "drop_reference_index",
+    """Drop the index if it was created here.""",
+)
+@dataclass
+class AddReferenceIndex(Reversible):
+    """Build an index on the referencing columns, beside the writers, unless one serves.
+
+    An invalid one that would serve is built anew.
+
+    Locks: SHARE UPDATE EXCLUSIVE on the table, which stops other DDL and VACUUM, no reader and
+    no writer. Waits for transactions that are open when it begins, at most five minutes. Of a
+    partitioned table each leaf gets one; in the end SHARE on all of it, which stops writers,
+    for milliseconds.
+    """
 
     table: str
-    columns: tuple[str, ...]
-    schema: str | None
-    name: str | None
-    undo: bool = False
-
-    @classmethod
-    def add_reference_index(
-        cls,
-        operations: Operations,
-        table: str,
-        columns: Sequence[str],
-        *,
-        schema: str | None = None,
-        name: str | None = None,
-    ) -> None:
-        """Build an index on the referencing columns, beside the writers, unless one serves.
-
-        An invalid one that would serve is built anew.
-
-        Locks: SHARE UPDATE EXCLUSIVE on the table, which stops other DDL and VACUUM, no reader and
-        no writer. Waits for transactions that are open when it begins, at most five minutes. Of a
-        partitioned table each leaf gets one; in the end SHARE on all of it, which stops writers,
-        for milliseconds.
-        """
-        operations.invoke(cls(table=table, columns=tuple(columns), schema=schema, name=name))
-
-    @classmethod
-    def drop_reference_index(
-        cls,
-        operations: Operations,
-        table: str,
-        columns: Sequence[str],
-        *,
-        schema: str | None = None,
-        name: str | None = None,
-    ) -> None:
-        """Drop the index if it was created here."""
-        operations.invoke(
-            cls(table=table, columns=tuple(columns), schema=schema, name=name, undo=True)
-        )
-
-    def reverse(self) -> AddReferenceIndex:
-        """The operation that undoes this one."""
-        return replace(self, undo=not self.undo)
+    columns: Names
+    _: KW_ONLY
+    schema: str | None = None
+    name: str | None = None
 
 
-@Operations.register_operation("add_soft_delete")
-@Operations.register_operation("drop_soft_delete")
-@dataclass(kw_only=True)
-class AddSoftDelete(MigrateOperation):
-    """Rows that are marked as deleted and stay where they are."""
+@reversible(
+    "add_soft_delete",
+    "drop_soft_delete",
+    """Drop what was created here and give unique keys back the form that they had.
+
+    The arguments are those of `add_soft_delete`; what there is says what to drop, so only the
+    columns' names matter. Raises Refused while rows are soft-deleted: they would be live again.
+    """,
+)
+@dataclass
+class AddSoftDelete(Reversible):
+    """Let rows of the table be soft-deleted, without stopping writers.
+
+    Adds a nullable timestamptz that says when, a uuid that says by which deletion, and an index
+    on the deleted rows; columns or an index that are there and fit are left as they are. Unique
+    keys come to hold among live rows only: those named in `unique_keys`, by default every one
+    that can (the log names the others and why not). `view` names a view of the live rows to
+    create. With `guard` the database refuses live rows that reference soft-deleted ones, by
+    every foreign key of the table to another with soft delete.
+
+    Locks: ACCESS EXCLUSIVE on the table for milliseconds, for the columns and for each unique
+    key; SHARE ROW EXCLUSIVE on it and the referenced table for a guard. The wait for each is
+    never longer than the lock timeout (2 s). Indexes as in `add_reference_index`.
+    """
 
     table: str
+    _: KW_ONLY
     schema: str | None = None
     column: str = "deleted_at"
     deletion_column: str = "deletion_id"
-    unique_keys: tuple[str, ...] | None = None
+    unique_keys: Names | None = None
     view: str | None = None
     guard: bool = False
-    undo: bool = False
-
-    @classmethod
-    def add_soft_delete(
-        cls,
-        operations: Operations,
-        table: str,
-        *,
-        schema: str | None = None,
-        column: str = "deleted_at",
-        deletion_column: str = "deletion_id",
-        unique_keys: Sequence[str] | None = None,
-        view: str | None = None,
-        guard: bool = False,
-    ) -> None:
-        """Let rows of the table be soft-deleted, without stopping writers.
-
-        Adds a nullable timestamptz that says when, a uuid that says by which deletion, and an index
-        on the deleted rows; columns or an index that are there and fit are left as they are. Unique
-        keys come to hold among live rows only: those named in `unique_keys`, by default every one
-        that can (the log names the others and why not). `view` names a view of the live rows to
-        create. With `guard` the database refuses live rows that reference soft-deleted ones, by
-        every foreign key of the table to another with soft delete.
-
-        Locks: ACCESS EXCLUSIVE on the table for milliseconds, for the columns and for each unique
-        key; SHARE ROW EXCLUSIVE on it and the referenced table for a guard. The wait for each is
-        never longer than the lock timeout (2 s). Indexes as in `add_reference_index`.
-        """
-        keys = None if unique_keys is None else tuple(unique_keys)
-        operations.invoke(
-            cls(
-                table=table,
-                schema=schema,
-                column=column,
-                deletion_column=deletion_column,
-                unique_keys=keys,
-                view=view,
-                guard=guard,
-            )
-        )
-
-    @classmethod
-    def drop_soft_delete(
-        cls,
-        operations: Operations,
-        table: str,
-        *,
-        schema: str | None = None,
-        column: str = "deleted_at",
-        deletion_column: str = "deletion_id",
-        unique_keys: Sequence[str] | None = None,
-        view: str | None = None,
-        guard: bool = False,
-    ) -> None:
-        """Drop what was created here and give unique keys back the form that they had.
-
-        The arguments are those of `add_soft_delete`; what there is says what to drop, so only the
-        columns' names matter. Raises Refused while rows are soft-deleted: they would be live again.
-        """
-        keys = None if unique_keys is None else tuple(unique_keys)
-        operations.invoke(
-            cls(
-                table=table,
-                schema=schema,
-                column=column,
-                deletion_column=deletion_column,
-                unique_keys=keys,
-                view=view,
-                guard=guard,
-                undo=True,
-            )
-        )
-
-    def reverse(self) -> AddSoftDelete:
-        """The operation that undoes this one."""
-        return replace(self, undo=not self.undo)
 
 
 @Operations.implementation_for(CreateWhereAbsent)
@@ -257,7 +157,7 @@ def _add_reference_index(operations: Operations, operation: AddReferenceIndex) -
             act = drop_partition_indexes if operation.undo else index_partitions
             return act(executor, table, columns, name)
         if operation.undo:
-            return indexes.drop_reference_index(executor, table, name)
+            return indexes.drop_reference_index(executor, table, columns, name)
         return indexes.add_reference_index(executor, table, columns, name)
 
     run_online(operations, f"index {name} {'dropped' if operation.undo else 'built'}", work)

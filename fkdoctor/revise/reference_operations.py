@@ -5,10 +5,9 @@ For names, `--sql` and what happens after an accident see `fkdoctor.revise.key_o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import Operations
 
 from fkdoctor.errors import ConfigError
 from fkdoctor.identifier import shorten
@@ -19,7 +18,6 @@ from fkdoctor.revise.definition import parse_definition
 from fkdoctor.revise.duplicates import drop_duplicate, restore_duplicate
 from fkdoctor.revise.executor import Executor
 from fkdoctor.revise.invocation import (
-    as_tuple,
     find_table,
     is_offline,
     offline_table,
@@ -31,199 +29,72 @@ from fkdoctor.revise.invocation import (
 )
 from fkdoctor.revise.mark import CREATED, KeyText
 from fkdoctor.revise.offline import compose_adoption, compose_release, require_key
+from fkdoctor.revise.reversible import Names, Reversible, reversible
 from fkdoctor.schema import TableName
 
 
-@Operations.register_operation("drop_duplicate_key")
-@Operations.register_operation("restore_duplicate_key")
-@dataclass(kw_only=True)
-class DropDuplicateKey(MigrateOperation):
-    """A foreign key that says again what another one says."""
+@reversible(
+    "drop_duplicate_key",
+    "restore_duplicate_key",
+    """Add the key again as it was, without stopping writers: as `adopt_reference` does it.""",
+)
+@dataclass
+class DropDuplicateKey(Reversible):
+    """Drop the foreign key, if another one that is validated holds the same columns.
+
+    `definition` and `comment` are what it is now, for the way back.
+
+    Locks: ACCESS EXCLUSIVE on both tables, for milliseconds.
+    """
 
     table: str
     constraint: str
+    _: KW_ONLY
     schema: str | None = None
     definition: str | None = None
     comment: str | None = None
-    undo: bool = False
-
-    @classmethod
-    def drop_duplicate_key(
-        cls,
-        operations: Operations,
-        table: str,
-        constraint: str,
-        *,
-        schema: str | None = None,
-        definition: str | None = None,
-        comment: str | None = None,
-    ) -> None:
-        """Drop the foreign key, if another one that is validated holds the same columns.
-
-        `definition` and `comment` are what it is now, for the way back.
-
-        Locks: ACCESS EXCLUSIVE on both tables, for milliseconds.
-        """
-        operations.invoke(
-            cls(
-                table=table,
-                constraint=constraint,
-                schema=schema,
-                definition=definition,
-                comment=comment,
-            )
-        )
-
-    @classmethod
-    def restore_duplicate_key(
-        cls,
-        operations: Operations,
-        table: str,
-        constraint: str,
-        *,
-        schema: str | None = None,
-        definition: str | None = None,
-        comment: str | None = None,
-    ) -> None:
-        """Add the key again as it was, without stopping writers: as `adopt_reference` does it."""
-        operations.invoke(
-            cls(
-                table=table,
-                constraint=constraint,
-                schema=schema,
-                definition=definition,
-                comment=comment,
-                undo=True,
-            )
-        )
-
-    def reverse(self) -> DropDuplicateKey:
-        """The operation that undoes this one."""
-        return replace(self, undo=not self.undo)
 
 
-@Operations.register_operation("adopt_reference")
-@Operations.register_operation("release_reference")
-@dataclass(kw_only=True)
-class AdoptReference(MigrateOperation):
-    """A foreign key for a reference that nobody declared."""
+@reversible(
+    "adopt_reference",
+    "release_reference",
+    """Drop the key if it was added here, and put back the rows that were in its way.
+
+    The arguments are those of `adopt_reference`.
+
+    Locks: ACCESS EXCLUSIVE on both tables, for milliseconds.
+    """,
+)
+@dataclass
+class AdoptReference(Reversible):
+    """Add a foreign key to a table that is in use, without stopping writers.
+
+    Without `referenced_columns` the primary key is referenced. Rows that reference nothing are
+    dealt with as `dangling` says: "refuse" names them and adds nothing; "delete" and "set null"
+    do that to them and keep what they were in the table <name>_dangling, from which
+    `release_reference` puts them back; "keep" leaves them and the key NOT VALID. A reference
+    that is declared already is left as it is.
+
+    Locks: SHARE ROW EXCLUSIVE on both tables for milliseconds, SHARE UPDATE EXCLUSIVE while
+    the rows are checked, ACCESS EXCLUSIVE on the table for milliseconds to give the key its
+    name. Repairs lock the dangling rows, 5,000 at a time.
+    """
 
     table: str
-    columns: tuple[str, ...]
+    columns: Names
     referenced_table: str
-    referenced_columns: tuple[str, ...] | None = None
+    referenced_columns: Names | None = None
+    _: KW_ONLY
     schema: str | None = None
     referenced_schema: str | None = None
     name: str | None = None
     on_delete: str = "NO ACTION"
-    set_columns: tuple[str, ...] | None = None
+    set_columns: Names | None = None
     on_update: str = "NO ACTION"
     match: str | None = None
     deferrable: bool | None = None
     initially: str | None = None
     dangling: str = "refuse"
-    undo: bool = False
-
-    @classmethod
-    def adopt_reference(
-        cls,
-        operations: Operations,
-        table: str,
-        columns: Sequence[str],
-        referenced_table: str,
-        referenced_columns: Sequence[str] | None = None,
-        *,
-        schema: str | None = None,
-        referenced_schema: str | None = None,
-        name: str | None = None,
-        on_delete: str = "NO ACTION",
-        set_columns: Sequence[str] | None = None,
-        on_update: str = "NO ACTION",
-        match: str | None = None,
-        deferrable: bool | None = None,
-        initially: str | None = None,
-        dangling: str = "refuse",
-    ) -> None:
-        """Add a foreign key to a table that is in use, without stopping writers.
-
-        Without `referenced_columns` the primary key is referenced. Rows that reference nothing are
-        dealt with as `dangling` says: "refuse" names them and adds nothing; "delete" and "set null"
-        do that to them and keep what they were in the table <name>_dangling, from which
-        `release_reference` puts them back; "keep" leaves them and the key NOT VALID. A reference
-        that is declared already is left as it is.
-
-        Locks: SHARE ROW EXCLUSIVE on both tables for milliseconds, SHARE UPDATE EXCLUSIVE while
-        the rows are checked, ACCESS EXCLUSIVE on the table for milliseconds to give the key its
-        name. Repairs lock the dangling rows, 5,000 at a time.
-        """
-        operations.invoke(
-            cls(
-                table=table,
-                columns=tuple(columns),
-                referenced_table=referenced_table,
-                referenced_columns=as_tuple(referenced_columns),
-                schema=schema,
-                referenced_schema=referenced_schema,
-                name=name,
-                on_delete=on_delete,
-                set_columns=as_tuple(set_columns),
-                on_update=on_update,
-                match=match,
-                deferrable=deferrable,
-                initially=initially,
-                dangling=dangling,
-            )
-        )
-
-    @classmethod
-    def release_reference(
-        cls,
-        operations: Operations,
-        table: str,
-        columns: Sequence[str],
-        referenced_table: str,
-        referenced_columns: Sequence[str] | None = None,
-        *,
-        schema: str | None = None,
-        referenced_schema: str | None = None,
-        name: str | None = None,
-        on_delete: str = "NO ACTION",
-        set_columns: Sequence[str] | None = None,
-        on_update: str = "NO ACTION",
-        match: str | None = None,
-        deferrable: bool | None = None,
-        initially: str | None = None,
-        dangling: str = "refuse",
-    ) -> None:
-        """Drop the key if it was added here, and put back the rows that were in its way.
-
-        The arguments are those of `adopt_reference`.
-
-        Locks: ACCESS EXCLUSIVE on both tables, for milliseconds.
-        """
-        operations.invoke(
-            cls(
-                table=table,
-                columns=tuple(columns),
-                referenced_table=referenced_table,
-                referenced_columns=as_tuple(referenced_columns),
-                schema=schema,
-                referenced_schema=referenced_schema,
-                name=name,
-                on_delete=on_delete,
-                set_columns=as_tuple(set_columns),
-                on_update=on_update,
-                match=match,
-                deferrable=deferrable,
-                initially=initially,
-                dangling=dangling,
-                undo=True,
-            )
-        )
-
-    def reverse(self) -> AdoptReference:
-        """The operation that undoes this one."""
-        return replace(self, undo=not self.undo)
 
     def resolve(
         self, table: TableName, referenced: TableName, primary_key: tuple[str, ...]

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError, rev_id
 
 from fkdoctor.errors import ConfigError
 from fkdoctor.revise.invocation import write_requirements
 from fkdoctor.revise.rendering import render_operation
+from fkdoctor.revise.reversible import Reversible
 
 _IMPORT = "import fkdoctor.revise  # noqa: F401  adds these operations to op"
 
@@ -27,7 +28,7 @@ class Draft:
     """A revision to write: its docstring, which begins with a title, and what it does."""
 
     message: str
-    operations: tuple[MigrateOperation, ...]
+    operations: tuple[Reversible, ...]
 
 
 def write_revisions(
@@ -51,7 +52,7 @@ def write_revisions(
                 head=after or "base",
                 refresh=True,
                 upgrades=_as_body(draft.operations),
-                downgrades=_as_body([_reverse(each) for each in reversed(draft.operations)]),
+                downgrades=_as_body([each.reverse() for each in reversed(draft.operations)]),
                 imports=_IMPORT,
             )
         except CommandError as problem:
@@ -75,14 +76,6 @@ def _tell_more(path: Path, title: str, message: str) -> None:
     else:  # a template of their own, without a docstring
         text = textwrap.indent(message, "# ", lambda line: True) + "\n" + text
     path.write_text(text, encoding="utf-8")
-
-
-def _reverse(operation: MigrateOperation) -> MigrateOperation:
-    reverse = getattr(operation, "reverse", None)
-    assert reverse is not None
-    reversed_one = reverse()
-    assert isinstance(reversed_one, MigrateOperation)
-    return reversed_one
 
 
 def _open_tree(alembic_ini: Path) -> ScriptDirectory:
@@ -121,7 +114,7 @@ def _as_docstring(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', "'")
 
 
-def _as_body(operations: Sequence[MigrateOperation]) -> str:
+def _as_body(operations: Sequence[Reversible]) -> str:
     calls = "\n".join(render_operation(operation) for operation in operations)
     # The template indents the first line.
     return textwrap.indent(calls, "    ").lstrip()
@@ -146,7 +139,7 @@ def write_script(drafts: Iterable[Draft], *, undo: bool = False) -> str:
     for draft in reversed(ordered) if undo else ordered:
         operations = list(draft.operations)
         if undo:
-            operations = [_reverse(each) for each in reversed(operations)]
+            operations = [each.reverse() for each in reversed(operations)]
         title = draft.message.splitlines()[0]
         buffer.write(f"-- {title}\n\n")
         with context.begin_transaction(_per_migration=True):

@@ -9,10 +9,12 @@ and the purge of what was deleted long ago.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from fkdoctor.errors import Refused
 from fkdoctor.identifier import quote
+from fkdoctor.inspect.graph import partition_family
 from fkdoctor.revise import guard, live_view, uniqueness
 from fkdoctor.revise.ddl import (
     block,
@@ -26,10 +28,20 @@ from fkdoctor.revise.ddl import (
     refuse,
 )
 from fkdoctor.revise.executor import Executor
-from fkdoctor.revise.indexes import IndexWish, ensure_index, name_index
+from fkdoctor.revise.indexes import (
+    IndexWish,
+    drop_reference_index,
+    ensure_index,
+    name_index,
+)
 from fkdoctor.revise.mark import CREATED
+from fkdoctor.revise.partition_indexes import (
+    WholeIndex,
+    drop_whole_index,
+    ensure_whole_index,
+)
 from fkdoctor.revise.rights import require_alterable
-from fkdoctor.schema import Index, Table, TableName
+from fkdoctor.schema import Index, Table, TableKind, TableName
 
 TIME_TYPE = "timestamp with time zone"
 ID_TYPE = "uuid"
@@ -45,6 +57,12 @@ class SoftDelete:
     unique_keys: tuple[str, ...] | None
     view: str | None
     guard: bool
+    partitioned: bool = False
+
+    @property
+    def only(self) -> str:
+        """What a statement about the table says before its name."""
+        return "" if self.partitioned else "only "
 
     @property
     def columns(self) -> tuple[tuple[str, str, str], ...]:
@@ -62,7 +80,9 @@ def add_soft_delete(executor: Executor, wish: SoftDelete) -> bool:
     """
     schema = executor.read_schema()
     table = wish.table
-    before = require_alterable(executor, schema, table)
+    before = require_alterable(executor, schema, table, partitioned=True)
+    wish = replace(wish, partitioned=before.kind is TableKind.PARTITIONED)
+    _refuse_partition(before)
     heirs = [str(other.name) for other in schema.tables if table in other.inherits]
     if heirs:
         raise Refused(
@@ -75,9 +95,9 @@ def add_soft_delete(executor: Executor, wish: SoftDelete) -> bool:
         executor.tell(f"{table}.{quote(column)}", what)
     changed = not all(before.has_column(column) for column, _, _ in wish.columns)
     if changed:
-        executor.require_quiet(table)
+        executor.require_quiet(*partition_family(schema, table))
     executor.run(lambda: executor.execute(compose_columns(wish)))
-    changed = ensure_index(executor, _wish_index(table, wish.column)) or changed
+    changed = _ensure_index(executor, wish) or changed
     changed = uniqueness.make_partial(executor, table, wish.column, wish.unique_keys) or changed
     if wish.view is not None:
         changed = _add_view(executor, wish, wish.view) or changed
@@ -86,15 +106,25 @@ def add_soft_delete(executor: Executor, wish: SoftDelete) -> bool:
     return changed
 
 
+def _refuse_partition(table: Table) -> None:
+    if table.partition_of is not None:
+        raise Refused(
+            f"{table.name} is a partition of {table.partition_of}.",
+            why="A partition has the columns of the whole table, no more and no fewer.",
+            next=f"Name the whole table: {table.partition_of}",
+        )
+
+
 def compose_columns(wish: SoftDelete) -> str:
     """The statement that adds and marks the columns, or refuses one that does not fit."""
     return block(
-        "\n    ".join(_compose_column(wish.table, *column) for column in wish.columns),
+        "\n    ".join(_compose_column(wish, *column) for column in wish.columns),
         declare=("kind text", "fixed boolean"),
     )
 
 
-def _compose_column(table: TableName, column: str, type_: str, purpose: str) -> str:
+def _compose_column(wish: SoftDelete, column: str, type_: str, purpose: str) -> str:
+    table = wish.table
     unfit = refuse(
         f"kind <> '{type_}' or fixed",
         what=f"{literal(f'{table}.{quote(column)} cannot hold {purpose}.')}",
@@ -108,7 +138,7 @@ select pg_catalog.format_type(a.atttypid, null), a.attnotnull or a.attgenerated 
     where a.attrelid = cast({literal(str(table))} as pg_catalog.regclass)
         and a.attname = {literal(column)} and a.attnum > 0 and not a.attisdropped;
     if not found then
-        alter table only {table} add column {quote(column)} {type_};
+        alter table {wish.only}{table} add column {quote(column)} {type_};
         {comment_as_created("column", f"{table}.{quote(column)}")};
         kind := '{type_}';
         fixed := false;
@@ -139,26 +169,44 @@ def compose_index(wish: SoftDelete) -> tuple[str, ...]:
 
 
 def _is_deleted(column: str) -> str:
-    return f"{quote(column)} is not null"
+    """The condition, as PostgreSQL prints it but for the parentheses."""
+    return f"{quote(column)} IS NOT NULL"
+
+
+def _index_serves(column: str, index: Index) -> bool:
+    return (
+        index.valid
+        and index.live
+        and index.method == "btree"
+        and index.keys[0].column == column
+        and index.predicate in (None, f"({_is_deleted(column)})")
+    )
 
 
 def _wish_index(table: TableName, column: str) -> IndexWish:
-    def serves(index: Index) -> bool:
-        return (
-            index.valid
-            and index.live
-            and index.method == "btree"
-            and index.keys[0].column == column
-            and index.predicate in (None, f"({quote(column)} IS NOT NULL)")
-        )
-
     return IndexWish(
         table=table,
         columns=(column,),
         predicate=_is_deleted(column),
         name=name_index(table.name, (column,)),
-        serves=serves,
+        serves=partial(_index_serves, column),
     )
+
+
+def _wish_whole_index(table: TableName, column: str) -> WholeIndex:
+    return WholeIndex(
+        table=table,
+        columns=(column,),
+        predicate=f"({_is_deleted(column)})",
+        name=name_index(table.name, (column,)),
+        serves=lambda leaf, index: _index_serves(column, index),
+    )
+
+
+def _ensure_index(executor: Executor, wish: SoftDelete) -> bool:
+    if wish.partitioned:
+        return ensure_whole_index(executor, _wish_whole_index(wish.table, wish.column))
+    return ensure_index(executor, _wish_index(wish.table, wish.column))
 
 
 def _add_view(executor: Executor, wish: SoftDelete, view: str) -> bool:
@@ -177,21 +225,19 @@ def compose_view(wish: SoftDelete, view: str) -> str:
 
 def _add_guards(executor: Executor, wish: SoftDelete) -> bool:
     schema = executor.read_schema()
-    table = schema.table(wish.table)
     keys = guard.guarded_keys(schema, wish.table, wish.column)
     for key in set(schema.keys_from(wish.table)) - set(keys):
-        executor.tell(
-            key.label, f"no guard: rows of {key.referenced} cannot be soft-deleted, or are spread"
-        )
+        executor.tell(key.label, f"no guard: {guard.reason_against(schema, key, wish.column)}")
     changed = False
     for key in keys:
-        require_alterable(executor, schema, key.referenced)
+        require_alterable(executor, schema, key.referenced, partitioned=True)
         name = guard.name_guard(key)
-        if any(trigger.function == str(name) for trigger in table.triggers):
+        triggers = schema.table(key.referencing).triggers
+        if any(trigger.function == str(name) for trigger in triggers):
             executor.tell(key.label, "it is guarded")
             continue
         executor.tell(key.label, "guard it: no live row may reference a soft-deleted one")
-        statements = tuple(guard.compose_guard(key, wish.column))
+        statements = tuple(guard.compose_guard(schema, key, wish.column))
 
         def install(statements: tuple[str, ...] = statements) -> None:
             for statement in statements:
@@ -208,15 +254,30 @@ def drop_soft_delete(executor: Executor, wish: SoftDelete) -> bool:
     Raises Refused, with nothing dropped, while rows are soft-deleted: they would live again.
     """
     table = wish.table
-    before = require_alterable(executor, executor.read_schema(), table)
-    executor.require_quiet(table)
+    schema = executor.read_schema()
+    before = require_alterable(executor, schema, table, partitioned=True)
+    wish = replace(wish, partitioned=before.kind is TableKind.PARTITIONED)
+    _refuse_partition(before)
+    executor.require_quiet(*partition_family(schema, table))
     if changed_keys := uniqueness.changed_keys(executor, table, wish.column):
         executor.run(lambda: executor.execute(block(_refuse_deleted(wish))))
         uniqueness.make_full(executor, changed_keys)
     executor.tell(str(table), "drop what was created here for its soft delete")
     executor.run(lambda: executor.execute(compose_removal(wish)))
+    # What an earlier run left half built, and of which the column was not ours.
+    uniqueness.clear_unfinished(executor, table, wish.column)
+    _drop_index(executor, wish)
     after = executor.read_schema().table(table)
     return _shape(before) != _shape(after)
+
+
+def _drop_index(executor: Executor, wish: SoftDelete) -> None:
+    """Drops the index, or what there is of it, if it was created here."""
+    if wish.partitioned:
+        drop_whole_index(executor, _wish_whole_index(wish.table, wish.column))
+    else:
+        name = name_index(wish.table.name, (wish.column,))
+        drop_reference_index(executor, wish.table, (wish.column,), name)
 
 
 def _shape(table: Table) -> tuple[object, ...]:
@@ -245,7 +306,7 @@ def _refuse_deleted(wish: SoftDelete) -> str:
     checks = ["perform pg_catalog.set_config('row_security', 'off', true);"]
     for column, _, _ in wish.columns:
         deleted = refuse(
-            f"exists (select from only {wish.table} where {_is_deleted(column)})",
+            f"exists (select from {wish.only}{wish.table} where {_is_deleted(column)})",
             what=literal(f"{wish.table} has soft-deleted rows."),
             why=literal(f"Without {quote(column)} they would be live again.")
             if column == wish.column
@@ -263,7 +324,7 @@ def compose_removal(wish: SoftDelete) -> str:
     index = TableName(table.schema, name_index(table.name, (wish.column,)))
     drops = "\n    ".join(
         f"if {_is_created(table, column)} then\n"
-        f"        alter table only {table} drop column {quote(column)};\n"
+        f"        alter table {wish.only}{table} drop column {quote(column)};\n"
         f"    end if;"
         for column, _, _ in wish.columns
     )
@@ -271,7 +332,7 @@ def compose_removal(wish: SoftDelete) -> str:
     return block(
         f"""
     if {any_created} then
-        {lock_table(table, "access exclusive")};
+        {lock_table(table, "access exclusive", partitions=wish.partitioned)};
     end if;
     {_refuse_deleted(wish)}
 {guard.compose_removal(table)}

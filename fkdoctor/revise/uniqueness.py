@@ -35,7 +35,7 @@ from fkdoctor.revise.ddl import (
 )
 from fkdoctor.revise.executor import Executor
 from fkdoctor.revise.mark import KeyText, recall, remember
-from fkdoctor.schema import Index, Schema, TableName
+from fkdoctor.schema import Index, Schema, TableKind, TableName
 
 _UNIQUE_VIOLATION = "23505"
 _MOST_STEPS = 12
@@ -113,6 +113,21 @@ def make_full(executor: Executor, changes: Iterable[Change]) -> None:
         _reach(executor, change)
 
 
+def clear_unfinished(executor: Executor, table: TableName, column: str) -> None:
+    """Drops the partial forms that an earlier run built and did not put in their place."""
+    unique = [index for index in executor.read_schema().table(table).indexes if index.unique]
+    twins = {shorten(index.name, _TWIN) for index in unique}
+    for index in unique:
+        if (
+            index.name in twins
+            and not index.constraint
+            and _live(column) in (index.predicate or "")
+        ):
+            left = TableName(table.schema, index.name)
+            executor.tell(f"index {left}", Step.CLEAR.value)
+            executor.run(partial(executor.execute, drop_index(left)))
+
+
 def _live(column: str) -> str:
     """The condition, as PostgreSQL prints it."""
     return f"{quote(column)} IS NULL"
@@ -185,6 +200,8 @@ def _reason_against(schema: Schema, table: TableName, index: Index, fact: Row[An
     """Why the index has to stay as it is; None if it can be changed."""
     if index.primary:
         return "it is the primary key"
+    if schema.table(table).kind is TableKind.PARTITIONED:
+        return "its table is partitioned"
     if not index.valid:
         return "it is not valid"
     if not index.immediate:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, FromClause
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.sql.selectable import NamedFromClause
 
@@ -15,10 +17,13 @@ from fkdoctor.schema import (
     ForeignKey,
     LogicalReference,
     MatchType,
+    ModelPolymorph,
     Schema,
     TableKind,
     TableName,
+    compared_as,
 )
+from fkdoctor.statement.embedded import select_keys_in_json
 from fkdoctor.statement.members import row_identity
 from fkdoctor.statement.parts import Query, as_text, make_table, match_key, plain_type
 
@@ -73,6 +78,44 @@ def count_kinds(table: TableName, kind: str, key: str, percent: float, limit: in
         .order_by(number.desc(), rows.c[kind])
         .limit(limit)
     )
+
+
+def count_model_kinds(pair: ModelPolymorph, percent: float) -> Query:
+    """The kinds as `app_label.model` in rows with a key, commonest first, and how often they come.
+
+    Of all rows, or of so many percent of the blocks if fewer than 100.
+    """
+    table = make_table(pair.table, {pair.kind, pair.key})
+    rows = (
+        table.tablesample(sa.func.system(percent), name="referencing")
+        if percent < 100
+        else table.alias("referencing")
+    )
+    kinds = make_table(pair.kinds, {"id", "app_label", "model"}).alias("kinds")
+    name = as_text(kinds.c.app_label).concat(".").concat(as_text(kinds.c.model))
+    number = sa.func.count()
+    return (
+        sa.select(name, number)
+        .select_from(rows.join(kinds, kinds.c.id == rows.c[pair.kind]))
+        .where(rows.c[pair.key].is_not(None))
+        .group_by(name)
+        .order_by(number.desc(), name)
+    )
+
+
+def is_of_model_kind(pair: ModelPolymorph, kind: str) -> str:
+    """The condition, as SQL, that a row is of the kind `app_label.model`."""
+    app_label, _, model = kind.partition(".")
+    kinds = make_table(pair.kinds, {"id", "app_label", "model"})
+    number = (
+        sa.select(kinds.c.id)
+        .where(kinds.c.app_label == app_label, kinds.c.model == model)
+        .scalar_subquery()
+    )
+    condition = sa.column(quoted_name(pair.kind, quote=None)) == number
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    compiled = condition.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    return " ".join(str(compiled).split())
 
 
 def count_half_null(schema: Schema, key: ForeignKey) -> Query:
@@ -152,12 +195,10 @@ def _dangling(
     if isinstance(reference, LogicalReference):
         target = make_table(reference.referenced, [reference.referenced_column]).alias("referenced")
         pointer = _pointer(reference, rows)
-        found = (
-            sa.select(sa.literal(1))
-            .select_from(target)
-            .where(target.c[reference.referenced_column] == pointer)
-            .correlate(rows)
-        )
+        key: ColumnElement[Any] = target.c[reference.referenced_column]
+        if reference.path or _keeps_as_text(schema, reference):
+            key = as_text(key)
+        found = sa.select(sa.literal(1)).select_from(target).where(key == pointer).correlate(rows)
         return rows, (pointer.is_not(None), ~found.exists())
     given = [rows.c[name].is_not(None) for name in reference.referencing_columns]
     checked = sa.or_(*given) if reference.match is MatchType.FULL else sa.and_(*given)
@@ -170,6 +211,14 @@ def _dangling(
     there = [target.c[name] for name in reference.referenced_columns]
     found = found.where(match_key(reference, there, _values(schema, reference, rows)))
     return rows, (checked, ~found.correlate(rows).exists())
+
+
+def _keeps_as_text(schema: Schema, reference: LogicalReference) -> bool:
+    """Whether keys of another type are kept as text, as where they are those of any table."""
+    here = schema.table(reference.referencing).column(reference.referencing_column)
+    there = schema.table(reference.referenced).column(reference.referenced_column)
+    one = replace(here, base_type=here.base_type.removesuffix("[]"))
+    return one.base_type != there.base_type and compared_as(there, one) == ("text", "text")
 
 
 def _covered(schema: Schema, key: ForeignKey, rows: FromClause) -> ColumnElement[bool]:
@@ -223,7 +272,7 @@ _ELEMENT = "fkdoctor_element"
 
 
 def _pointer(reference: LogicalReference, rows: FromClause) -> ColumnElement[Any]:
-    if reference.elements:
+    if reference.embedded:
         return sa.column(_ELEMENT)
     column: ColumnElement[Any] = rows.c[reference.referencing_column]
     return column
@@ -240,6 +289,10 @@ def _select(
         query = sa.select(*columns).select_from(rows)
         return _only(schema, query, rows, reference.referencing)
     source: FromClause = rows
+    if reference.path:
+        document = rows.c[reference.referencing_column]
+        keys = select_keys_in_json(document, reference.path, _ELEMENT)
+        source = rows.join(keys.lateral("elements"), sa.true())
     if reference.elements:
         elements = sa.func.pg_catalog.unnest(rows.c[reference.referencing_column])
         source = rows.join(

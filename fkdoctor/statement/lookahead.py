@@ -10,16 +10,20 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, FromClause
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.schema import ForeignKey, Table
+from fkdoctor.statement.ascent import inherited
 from fkdoctor.statement.members import SHOWN, MemberTable, is_going, without_heirs
 from fkdoctor.statement.parts import (
     Query,
     alone,
     as_text,
+    collated,
     equal,
     make_table,
+    plain_type,
     references,
     same_text,
     text_array,
@@ -58,8 +62,14 @@ def find_torn(members: MemberTable, key: ForeignKey, shared: Sequence[str]) -> Q
 
 
 def find_entangled(members: MemberTable, key: ForeignKey) -> Query:
-    """The survivors that reference a duplicate of their own by the key: their identity."""
+    """The survivors that reference a duplicate of their own by the key and inherit nothing from it:
+    their identity."""
     rows, other = members.row, members.clause.alias("other")
+    settled = (
+        [inherited(members, key, 0, members.member_key).is_(None)]
+        if key in members.inheriting
+        else []
+    )
     return alone(
         sa.select(text_array(members.member_key))
         .select_from(
@@ -71,6 +81,7 @@ def find_entangled(members: MemberTable, key: ForeignKey) -> Query:
             members.clause.c.is_survivor,
             ~other.c.is_survivor,
             equal(members.member_key, members.values("keep", members.key_columns, other)),
+            *settled,
         ),
         members.table,
         rows,
@@ -102,33 +113,20 @@ def find_lost_references(
 def find_loops(members: MemberTable, key: ForeignKey) -> Query:
     """The survivors that would come to be above themselves in the hierarchy of a self-reference.
 
-    A survivor's link to a duplicate of its own is left out: what becomes of it is asked elsewhere.
-    From each survivor that gains a reference it goes up, along references as they would be then. A
-    loop without a reference that moves has been there before, as where a root references itself.
+    A survivor's link to a duplicate of its own leads to what it inherits, if anything. From each
+    survivor that gains a reference it goes up, along references as they would be then. A loop
+    without a reference that moves has been there before, as where a root references itself.
     """
     table = members.table
     width = range(len(key.referenced_columns))
 
     def step(start: Sequence[ColumnElement[Any]], at: FromClause, source: FromClause) -> Query:
-        map_ = members.clause.alias("map")
-        ends = members.values("keep", key.referenced_columns, map_)
-        above = [
-            sa.func.coalesce(end, at.c[name])
-            for end, name in zip(ends, key.referencing_columns, strict=True)
-        ]
-        return alone(
-            sa.select(
-                *(value.label(f"start_{i}") for i, value in enumerate(start)),
-                *(value.label(f"at_{i}") for i, value in enumerate(above)),
-                sa.func.coalesce(~map_.c.is_survivor, False).label("moved"),
-            )
-            .select_from(source.outerjoin(map_, _points_at(members, key, at, map_)))
-            .where(
-                *(at.c[name].is_not(None) for name in key.referencing_columns),
-                sa.or_(map_.c.cluster.is_(None), map_.c.is_survivor, ~_is_at(members, map_, at)),
-            ),
-            members.table,
-            at,
+        up = _Ascent(members, key, at)
+        return up.select(
+            source,
+            *(value.label(f"start_{i}") for i, value in enumerate(start)),
+            *(value.label(f"at_{i}") for i, value in enumerate(up.values)),
+            sa.func.coalesce(~up.map.c.is_survivor, False).label("moved"),
         )
 
     pointing = _rows_of(table, "pointing")
@@ -145,7 +143,79 @@ def find_loops(members: MemberTable, key: ForeignKey) -> Query:
     # UNION forgets what it has seen, so that a loop ends the walk.
     way = way.union(step(start, next_, go_on))
     start, here = ([way.c[f"{kind}_{i}"] for i in width] for kind in ("start", "at"))
-    return sa.select(text_array(start)).where(equal(start, here), way.c.moved).limit(SHOWN)
+    found = sa.select(text_array(start)).where(equal(start, here), way.c.moved)
+    return found.order_by(*start).limit(SHOWN)
+
+
+def trace_loop(members: MemberTable, key: ForeignKey, start: Sequence[str]) -> Query:
+    """The loop on which the survivor is that find_loops found: the keys of its rows, in order, each
+    as one text."""
+    columns = [members.column(name) for name in key.referenced_columns]
+    begin = [
+        collated(column, sa.cast(sa.literal(text, sa.Text), plain_type(column)))
+        for column, text in zip(columns, start, strict=True)
+    ]
+
+    def step(at: FromClause, source: FromClause, path: ColumnElement[Any] | None) -> Query:
+        up = _Ascent(members, key, at)
+        shown = sa.func.pg_catalog.array_to_string(text_array(up.values), ", ")
+        one = sa.cast(postgresql.array([shown]), sa.ARRAY(sa.Text))
+        longer = one if path is None else sa.func.pg_catalog.array_cat(path, one)
+        return up.select(
+            source,
+            *(value.label(f"at_{i}") for i, value in enumerate(up.values)),
+            longer.label("path"),
+        )
+
+    first, next_ = _rows_of(members.table, "first"), _rows_of(members.table, "next")
+    at_start = equal([first.c[name] for name in key.referenced_columns], begin)
+    way = step(first, first, None).where(at_start).cte("way", recursive=True)
+    here = [way.c[f"at_{i}"] for i in range(len(columns))]
+    onward = way.join(next_, equal([next_.c[name] for name in key.referenced_columns], here))
+    way = way.union_all(step(next_, onward, way.c.path).where(~equal(here, begin)))
+    arrived = equal([way.c[f"at_{i}"] for i in range(len(columns))], begin)
+    return sa.select(way.c.path).where(arrived).limit(1)
+
+
+class _Ascent:
+    """One step up from the row `at`: what it will reference by the key."""
+
+    def __init__(self, members: MemberTable, key: ForeignKey, at: FromClause) -> None:
+        self._members, self._key, self._at = members, key, at
+        self.map = members.clause.alias("map")
+        self._own = _is_at(members, self.map, at)
+        self._inherited = [
+            inherited(members, key, i, members.values("keep", members.key_columns, self.map))
+            for i in range(len(key.referencing_columns))
+            if key in members.inheriting
+        ]
+
+    @property
+    def values(self) -> list[ColumnElement[Any]]:
+        """What the columns of the key will hold."""
+        ends = self._members.values("keep", self._key.referenced_columns, self.map)
+        columns = self._key.referencing_columns
+        values: list[ColumnElement[Any]] = [
+            sa.func.coalesce(end, self._at.c[name]) for end, name in zip(ends, columns, strict=True)
+        ]
+        if not self._inherited:
+            return values
+        moved = ~self.map.c.is_survivor
+        return [
+            sa.case((sa.and_(moved, self._own), above), else_=value)
+            for above, value in zip(self._inherited, values, strict=True)
+        ]
+
+    def select(self, source: FromClause, *columns: ColumnElement[Any]) -> Query:
+        """The columns, of rows that will reference something."""
+        joined = source.outerjoin(
+            self.map, _points_at(self._members, self._key, self._at, self.map)
+        )
+        leads_on = [self.map.c.cluster.is_(None), self.map.c.is_survivor, ~self._own]
+        leads_on += [above.is_not(None) for above in self._inherited[:1]]
+        query = sa.select(*columns).select_from(joined)
+        given = [self._at.c[name].is_not(None) for name in self._key.referencing_columns]
+        return alone(query.where(*given, sa.or_(*leads_on)), self._members.table, self._at)
 
 
 def _is_at(members: MemberTable, map_: FromClause, at: FromClause) -> ColumnElement[bool]:

@@ -23,7 +23,15 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fkdoctor.schema import Column, ForeignKey, LogicalKey, PartitionKey, Table, TableName
+from fkdoctor.schema import (
+    Column,
+    ForeignKey,
+    LogicalKey,
+    LogicalReference,
+    PartitionKey,
+    Table,
+    TableName,
+)
 from fkdoctor.statement.parts import (
     Query,
     as_text,
@@ -36,6 +44,7 @@ from fkdoctor.statement.parts import (
 )
 
 _MEMBERS = "fkdoctor_member"
+_DEMOTED = "fkdoctor_demoted"
 ROW = "fkdoctor_row"
 """The alias of the deduplicated table, under which its row as a whole can be named."""
 
@@ -47,18 +56,22 @@ SHOWN = 10
 class MemberTable:
     """The temporary table for one table. `carried` begins with what identifies a row of it.
 
-    `number` tells it from those for other tables; that for the deduplicated one is 0.
+    `number` tells it from those for other tables; that for the deduplicated one is 0. By the keys
+    in `inheriting` a survivor that references a duplicate of its own takes over what is above it.
+    Rows that are `demoted` stay, beside those with which they would collide.
     """
 
     table: Table
     key_width: int
     carried: tuple[str, ...]
     number: int = 0
+    inheriting: tuple[ForeignKey, ...] = ()
+    demoted: bool = False
 
     @property
     def name(self) -> str:
         """The name of the temporary table."""
-        return f"{_MEMBERS}_{self.number}"
+        return f"{_DEMOTED if self.demoted else _MEMBERS}_{self.number}"
 
     @cached_property
     def clause(self) -> TableClause:
@@ -115,11 +128,19 @@ class MemberTable:
         return self.table.column(name)
 
 
-def carry_columns(table: Table, keys: Sequence[ForeignKey], number: int = 0) -> MemberTable:
-    """The member table that serves all these foreign keys to `table`, which has an identity."""
+def carry_columns(
+    table: Table,
+    keys: Sequence[ForeignKey],
+    number: int = 0,
+    references: Sequence[LogicalReference] = (),
+) -> MemberTable:
+    """The member table that serves all these foreign keys to `table`, which has an identity, and
+    those of the references that lead there."""
     identity = table.row_identity
     assert identity
-    others = {column for key in keys for column in key.referenced_columns} - set(identity)
+    pointed_at = {column for key in keys for column in key.referenced_columns}
+    pointed_at |= {one.referenced_column for one in references if one.referenced == table.name}
+    others = pointed_at - set(identity)
     return MemberTable(
         table=table, key_width=len(identity), carried=(*identity, *sorted(others)), number=number
     )
@@ -248,26 +269,6 @@ def is_member(
     )
 
 
-def new_reference(
-    members: MemberTable, key: ForeignKey, map_: FromClause, rows: FromClause
-) -> list[ColumnElement[Any]]:
-    """What a row that references the duplicate in `map_` by the key will hold in its place.
-
-    That is the survivor's values; in the survivor itself, NULL where the columns can be NULL.
-    """
-    values = members.values("keep", key.referenced_columns, map_)
-    if not key.self_referencing:
-        return values
-    itself = is_own_link(members, map_, rows)
-    free = nullable_columns(members.table, key)
-    return [
-        collated(members.column(referenced), sa.case((~itself, value))) if name in free else value
-        for name, referenced, value in zip(
-            key.referencing_columns, key.referenced_columns, values, strict=True
-        )
-    ]
-
-
 def is_own_link(members: MemberTable, map_: FromClause, rows: FromClause) -> ColumnElement[bool]:
     """Whether the row is the survivor of the duplicate in `map_` itself."""
     keep = members.values("keep", members.key_columns, map_)
@@ -275,8 +276,15 @@ def is_own_link(members: MemberTable, map_: FromClause, rows: FromClause) -> Col
 
 
 def nullable_columns(table: Table, key: ForeignKey) -> tuple[str, ...]:
-    """The columns of a self-referencing key that can be set to NULL to reference nothing."""
-    return tuple(name for name in key.referencing_columns if not table.column(name).not_null)
+    """The columns of a self-referencing key that can be set to NULL to reference nothing.
+
+    One that it has on both sides, such as a tenant, is part of what the row is.
+    """
+    return tuple(
+        name
+        for name in key.referencing_columns
+        if not table.column(name).not_null and name not in key.referenced_columns
+    )
 
 
 def row_identity(table: Table) -> tuple[str, ...]:

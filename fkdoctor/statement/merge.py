@@ -10,6 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from fkdoctor.schema import ForeignKey, Table, TableKind, TableName
+from fkdoctor.statement.ascent import new_reference
 from fkdoctor.statement.journal import (
     JOURNAL,
     REDIRECT,
@@ -24,7 +25,6 @@ from fkdoctor.statement.members import (
     fingerprint_row,
     is_going,
     is_own_link,
-    new_reference,
 )
 from fkdoctor.statement.parts import (
     Query,
@@ -205,7 +205,11 @@ def repoint_and_record(
             image(columns, [new.c[column.name] for column in columns]).label("after"),
             sa.or_(
                 match_key(key, kept, [new.c[column.name] for column in columns]),
-                sa.and_(pointing.c.own, sa.or_(*(new.c[c.name].is_(None) for c in columns))),
+                sa.and_(
+                    pointing.c.own,
+                    sa.or_(*(value.is_(None) for value in kept)),
+                    sa.or_(*(new.c[c.name].is_(None) for c in columns)),
+                ),
             ).label("arrived"),
             text_array([pointing.c[f"key_{i}"] for i in range(len(identity))]).label("old_key"),
         )
@@ -305,6 +309,11 @@ def _record_moved(moved: sa.CTE, astray: ColumnElement[int], moving: bool) -> Qu
     if moving:
         counted = counted.add_cte(rename_entries(moved.c.old_key, moved.c.key))
     return counted
+
+
+def select_duplicates(members: MemberTable) -> Query:
+    """The keys of the duplicates."""
+    return sa.select(*members.member_key).where(~members.clause.c.is_survivor)
 
 
 def delete_and_record(members: MemberTable) -> Query:

@@ -160,12 +160,16 @@ def references(
 ) -> ColumnElement[bool]:
     """Whether the row of `referencing` points at the values, by the foreign key's own operators."""
     pointers = [referencing.c[column] for column in key.referencing_columns]
-    matches = match_key(key, referenced, pointers)
+    return sa.and_(match_key(key, referenced, pointers), *applies(key, referencing))
+
+
+def applies(key: ForeignKey, rows: FromClause) -> list[ColumnElement[bool]]:
+    """What is true of the rows that have the key, where not all rows of the table do."""
     if isinstance(key, PartitionKey):
-        return sa.and_(matches, is_in(referencing, key.leaves))
-    if not isinstance(key, LogicalKey) or key.condition is None:
-        return matches
-    return sa.and_(matches, _holds(key, key.condition, referencing))
+        return [is_in(rows, key.leaves)]
+    if isinstance(key, LogicalKey) and key.condition is not None:
+        return [_holds(key.referencing, key.columns, key.condition, rows)]
+    return []
 
 
 def is_in(rows: FromClause, leaves: Iterable[TableName]) -> ColumnElement[bool]:
@@ -174,15 +178,22 @@ def is_in(rows: FromClause, leaves: Iterable[TableName]) -> ColumnElement[bool]:
     return place.in_([sa.cast(sa.literal(str(leaf), sa.Text), REGCLASS) for leaf in leaves])
 
 
-def _holds(key: LogicalKey, condition: str, rows: FromClause) -> ColumnElement[bool]:
+def holds(table: Table, condition: str, rows: FromClause) -> ColumnElement[bool]:
+    """Whether the condition, as a user wrote it, is true of the row of the table."""
+    return _holds(table.name, [column.name for column in table.columns], condition, rows)
+
+
+def _holds(
+    table: TableName, names: Iterable[str], condition: str, rows: FromClause
+) -> ColumnElement[bool]:
     """Whether the condition is true of the row. It meets no names but those of its table."""
     columns: list[sa.ColumnClause[Any]] = [
-        sa.column(quoted(name), _selectable=rows) for name in key.columns
+        sa.column(quoted(name), _selectable=rows) for name in names
     ]
     row = (
         sa.select(*(column.label(quoted(column.name)) for column in columns))
         .correlate(rows)
-        .subquery(quoted(key.referencing.name))
+        .subquery(quoted(table.name))
     )
     said = sa.literal_column(f"(\n{condition}\n)", sa.Boolean)
     return sa.select(said).select_from(row).correlate(rows).scalar_subquery().is_(True)

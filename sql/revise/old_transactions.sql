@@ -27,8 +27,14 @@ join pg_catalog.pg_locks as l
         where d.datname = pg_catalog.current_database()
     )
 left join pg_catalog.pg_stat_activity as a on a.pid = l.pid
-left join pg_catalog.pg_prepared_xacts as p
-    on l.pid is null and l.virtualtransaction = '-1/' || cast(p.transaction as text)
+-- A prepared transaction keeps the number of the session that is gone, until the server restarts;
+-- of which transaction it is, its lock on its own id says.
+left join pg_catalog.pg_locks as i
+    on l.pid is null
+    and i.pid is null
+    and i.locktype = 'transactionid'
+    and i.virtualtransaction = l.virtualtransaction
+left join pg_catalog.pg_prepared_xacts as p on p.transaction = i.transactionid
 where l.granted
     and coalesce(l.pid, 0) <> all (cast(:ours as integer[]))
     and coalesce(a.xact_start, p.prepared)

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from threading import Barrier
 from uuid import uuid4
 
 import psycopg2
 import pytest
 from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.script import ScriptDirectory
 from psycopg2.extensions import make_dsn
 from sqlalchemy import Engine, event
 
@@ -213,7 +216,10 @@ def test_a_session_that_may_not_write_reads_but_does_not_create(database_url: st
 
 def test_its_revisions_go_down_as_they_came_up(database_url: str, execute: Execute) -> None:
     install_at(database_url)
-    config = install._alembic_config()
+    config = AlembicConfig()
+    config.set_main_option("script_location", str(Path(install.__file__).parent))
+    revisions = ScriptDirectory.from_config(config).walk_revisions()
+    assert [revision.revision for revision in revisions] == list(reversed(install.VERSIONS))
     with engine_at(database_url).begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "base")

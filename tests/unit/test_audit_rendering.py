@@ -18,7 +18,7 @@ from fkdoctor.audit import Report, Rule, Severity, make_report
 from fkdoctor.audit.finding import Evidence
 from fkdoctor.render import markdown, text
 from fkdoctor.render.document import report_as_json
-from fkdoctor.render.glyphs import fit_encoding
+from fkdoctor.render.encoding import fit_encoding
 from fkdoctor.render.sarif import report_as_sarif
 from fkdoctor.schema import MatchType, ReferentialAction, Schema, Unread
 

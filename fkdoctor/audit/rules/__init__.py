@@ -10,6 +10,7 @@ from fkdoctor.audit.rules import (
     conflicts,
     cycles,
     duplicates,
+    emulation,
     enforcement,
     indexes,
     inheritance,
@@ -23,6 +24,7 @@ from fkdoctor.audit.rules import (
     soft_delete,
     types,
     undeclared,
+    upserts,
 )
 
 RULES: tuple[Rule, ...] = tuple(
@@ -32,6 +34,7 @@ RULES: tuple[Rule, ...] = tuple(
             *conflicts.RULES,
             *cycles.RULES,
             *duplicates.RULES,
+            *emulation.RULES,
             *enforcement.RULES,
             *indexes.RULES,
             *inheritance.RULES,
@@ -45,6 +48,7 @@ RULES: tuple[Rule, ...] = tuple(
             *soft_delete.RULES,
             *types.RULES,
             *undeclared.RULES,
+            *upserts.RULES,
         ),
         key=lambda rule: rule.id,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.wording import columns_of, with_rows
+from fkdoctor.identifier import quote
 from fkdoctor.schema import (
     ForeignKey,
     MatchType,
@@ -19,8 +20,8 @@ from fkdoctor.schema import (
 def find_differing_models(schema: Schema) -> Iterator[Evidence]:
     """The keys of which the model says something else than the database."""
     for model in schema.model_keys:
-        keys = _same(schema, model)
-        differing = [(key, said) for key in keys if (said := _differences(key, model))]
+        keys = same_keys(schema, model)
+        differing = [(key, said) for key in keys if (said := _differences(schema, key, model))]
         # Where one of several twins is as the model says, the twins are the finding (FK011, FK012).
         if keys and len(differing) == len(keys):
             key, said = differing[0]
@@ -31,7 +32,8 @@ def find_differing_models(schema: Schema) -> Iterator[Evidence]:
             )
 
 
-def _same(schema: Schema, model: ModelKey) -> list[ForeignKey]:
+def same_keys(schema: Schema, model: ModelKey) -> list[ForeignKey]:
+    """The database's keys between the same columns; several where there are twins."""
     pairs = set(zip(model.referencing_columns, model.referenced_columns, strict=True))
     return [
         key
@@ -41,18 +43,29 @@ def _same(schema: Schema, model: ModelKey) -> list[ForeignKey]:
     ]
 
 
-def _differences(key: ForeignKey, model: ModelKey) -> list[str]:
-    compared = (
-        ("ON DELETE", _action(model.on_delete), _delete(key)),
-        ("ON UPDATE", _action(model.on_update), key.on_update.sql),
-        ("MATCH", (model.match or "SIMPLE").upper(), _match(key)),
-        ("DEFERRABLE", _when(model.deferrable, model.initially_deferred), _when_key(key)),
-    )
+def _differences(schema: Schema, key: ForeignKey, model: ModelKey) -> list[str]:
+    compared = [
+        (quote(name), _null(name in model.not_null), _null(column.not_null))
+        for name in key.referencing_columns
+        for column in (schema.table(key.referencing).column(name),)
+    ]
+    if model.constrained:
+        compared += (
+            ("ON UPDATE", _action(model.on_update), key.on_update.sql),
+            ("MATCH", (model.match or "SIMPLE").upper(), _match(key)),
+            ("DEFERRABLE", _when(model.deferrable, model.initially_deferred), _when_key(key)),
+        )
+    if model.constrained and model.carried_out is None:  # else see FK057
+        compared.insert(0, ("ON DELETE", _action(model.on_delete), _delete(key)))
     return [
         f"{what} is {theirs} in the model, {ours} in the database"
         for what, theirs, ours in compared
         if theirs != ours
     ]
+
+
+def _null(not_null: bool) -> str:
+    return "NOT NULL" if not_null else "nullable"
 
 
 def _action(written: str | None) -> str:
@@ -85,18 +98,23 @@ def find_one_sided_keys(schema: Schema) -> Iterator[Evidence]:
     """The keys that only the model has, or only the database."""
     for model in schema.model_keys:
         known = schema.has_table(model.referencing) and schema.has_table(model.referenced)
-        if known and not _same(schema, model):
+        if known and not same_keys(schema, model):
+            rows = with_rows(schema, model.referencing)
             yield Evidence(
                 subject=f"{model.referencing}: {model.arrow}",
                 detail=(
-                    f"The model says that {model.arrow} is a foreign key of "
-                    f"{with_rows(schema, model.referencing)}; the database has none."
+                    f"The model says that {model.arrow} is a foreign key of {rows}; the database "
+                    "has none."
+                    if model.constrained
+                    else f"{model.label} references {model.referenced} by {model.arrow} of {rows}; "
+                    "the database has no key, and the model wants none."
                 ),
                 tables=(model.referencing, model.referenced),
+                severity=None if model.constrained else Severity.INFO,
             )
     if not schema.modelled:
         return
-    declared = {id(key) for model in schema.model_keys for key in _same(schema, model)}
+    declared = {id(key) for model in schema.model_keys for key in same_keys(schema, model)}
     for key in schema.foreign_keys:
         both = key.referencing in schema.modelled and key.referenced in schema.modelled
         if both and id(key) not in declared:
@@ -111,7 +129,7 @@ def find_one_sided_keys(schema: Schema) -> Iterator[Evidence]:
             )
 
 
-_BLOCKING = (ReferentialAction.NO_ACTION, ReferentialAction.RESTRICT)
+BLOCKING = (ReferentialAction.NO_ACTION, ReferentialAction.RESTRICT)
 
 
 def find_quarrelling_mappers(schema: Schema) -> Iterator[Evidence]:
@@ -156,7 +174,7 @@ def _quarrel(
     if relation.passive == "all":
         return None  # The database alone decides.
     if relation.deletes:
-        if relation.passive and key.on_delete in _BLOCKING:
+        if relation.passive and key.on_delete in BLOCKING:
             return (
                 f"{relation.label} has passive_deletes=True and leaves rows of {many} that are "
                 f"not loaded to the database, where ON DELETE {key.on_delete.sql} refuses.",
@@ -193,8 +211,8 @@ RULES = (
         name="differing-model",
         severity=Severity.WARNING,
         condition=(
-            "A SQLAlchemy model and the database declare the same foreign key, with another rule, "
-            "MATCH or deferrability."
+            "A model (SQLAlchemy, Django) and the database declare the same foreign key, with "
+            "another rule, MATCH, deferrability or NOT NULL. What Django does on delete is FK057's."
         ),
         effect=(
             "Databases that are made from the model, as tests do, behave otherwise than the real "
@@ -209,14 +227,15 @@ RULES = (
         name="one-sided-key",
         severity=Severity.WARNING,
         condition=(
-            "A SQLAlchemy model declares a foreign key that the database does not have. Info where "
-            "it is the other way round."
+            "A model (SQLAlchemy, Django) declares a foreign key that the database does not have. "
+            "Info where it is the other way round, or where the model wants none there "
+            "(db_constraint=False, managed=False)."
         ),
         effect=(
             "The model promises what nothing keeps; or the database refuses what the model does "
             "not know of."
         ),
-        remedy="Let Alembic write the missing one, or remove what is too much.",
+        remedy="Let a migration add the missing one, or remove what is too much.",
         check=find_one_sided_keys,
         reads_models=True,
     ),

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 
 from fkdoctor.audit.finding import Evidence, Rule, Severity
-from fkdoctor.audit.remedy import alter_table, text_literal
+from fkdoctor.audit.remedy import alter_table
 from fkdoctor.audit.wording import listed, with_rows
-from fkdoctor.identifier import quote
+from fkdoctor.identifier import quote, text_literal
 from fkdoctor.inspect.logical import (
     Likeness,
     find_likenesses,
@@ -21,6 +21,7 @@ from fkdoctor.schema import Flaw, Schema, TableKind, TableName
 def find_undeclared(schema: Schema) -> Iterator[Evidence]:
     """The columns that look like a reference to one row."""
     polymorphic = {(pair.table, pair.key.name) for pair in find_polymorphs(schema)}
+    polymorphic |= {(pair.table, pair.key) for pair in schema.model_polymorphs}
     for likeness in find_likenesses(schema):
         held = _held(schema, likeness)
         if (likeness.table, likeness.column.name) in polymorphic or held is None:
@@ -81,6 +82,45 @@ def find_polymorphic(schema: Schema) -> Iterator[Evidence]:
                     where=f"{kind} = {text_literal(name)}",
                 )
                 for name, target in tables.items()
+            )
+            or None,
+        )
+
+    yield from _modelled_polymorphs(schema)
+
+
+def _modelled_polymorphs(schema: Schema) -> Iterator[Evidence]:
+    """Those of which a model says so: GenericForeignKey of Django."""
+    for pair in schema.model_polymorphs:
+        if not schema.has_table(pair.table):
+            continue
+        found = {
+            one.kind: one.count
+            for one in schema.kinds
+            if (one.table, one.key) == (pair.table, pair.key)
+        }
+        references = [
+            one
+            for one in schema.references
+            if (one.referencing, one.referencing_column) == (pair.table, pair.key)
+        ]
+        said = [f"{kind} ({count:,})" for kind, count in found.items()]
+        yield Evidence(
+            subject=_label(pair.table, pair.key),
+            detail=(
+                f"{pair.label} is a GenericForeignKey: in {with_rows(schema, pair.table)}, "
+                f"{quote(pair.kind)} says of which kind the row is whose key {quote(pair.key)} "
+                "holds; no foreign key checks that."
+                + (f" The kinds are {listed(said)}." if said else "")
+            ),
+            tables=(pair.table, *(one.referenced for one in references)),
+            toml="\n\n".join(
+                _block(
+                    _label(pair.table, pair.key),
+                    _label(one.referenced, one.referenced_column),
+                    where=one.condition,
+                )
+                for one in references
             )
             or None,
         )
@@ -159,12 +199,6 @@ def _adopt(schema: Schema, likeness: Likeness) -> str | None:
     )
 
 
-_DECLARE = (
-    "If it is one, declare it: as a foreign key, where rows can't be left without what they "
-    "reference; or as [[reference]] in fkdoctor.toml, which the audit then watches. If not: the "
-    "ignore list."
-)
-
 RULES = (
     Rule(
         id="FK048",
@@ -179,7 +213,11 @@ RULES = (
             "If it is a reference, nothing keeps it: deleting or merging the other row leaves it "
             "dangling, and no tool that reads foreign keys knows of it."
         ),
-        remedy=_DECLARE,
+        remedy=(
+            "If it is one, declare it: as a foreign key, where rows can't be left without what "
+            "they reference (fkdoctor fix --rule FK048 writes the revisions); or as [[reference]] "
+            "in fkdoctor.toml, which the audit then watches. If not: the ignore list."
+        ),
         check=find_undeclared,
     ),
     Rule(
@@ -188,8 +226,9 @@ RULES = (
         severity=Severity.INFO,
         condition=(
             "A table has two columns, such as owner_type and owner_id, of which the second has no "
-            "foreign key. A hint, from names and types; with --data it tells the kinds that the "
-            "rows have, and the tables these name."
+            "foreign key. A hint, from names and types, or from a GenericForeignKey of Django "
+            "(--django); with --data it tells the kinds that the rows have, and the tables these "
+            "name."
         ),
         effect=(
             "No foreign key can check a reference whose table is named by a value: deleting the "

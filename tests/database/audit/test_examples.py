@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg2
@@ -16,6 +18,7 @@ from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.django_models import with_django_models
 from fkdoctor.inspect.models import with_models
 from fkdoctor.inspect.rows import (
     Thoroughness,
@@ -66,14 +69,29 @@ def run(url: str, sql: str) -> None:
 def look(url: str, *, rows: bool, model: str | None) -> Schema:
     with connect(open_engine(resolve_target(url, Config()))) as connection:
         schema = inspect_database(connection)
-        if model:
-            schema = with_models(schema, f"{model}:Base")
+        if model and "django" in Path(model).read_text(encoding="utf-8"):
+            schema = with_django_models(schema, import_django_models(model))
+        elif model:
+            schema = with_models(schema, f"{Path(model).stem}:Base")
         if rows:
             thorough = Thoroughness(exact=True, statement_timeout=0)
             references = choose_references(schema, lambda table: True)
             for counts, unread in count_rows(connection, schema, references, thorough):
                 schema = with_rows_counted(schema, counts, unread)
         return schema
+
+
+def import_django_models(model: str) -> list[Any]:
+    django = pytest.importorskip("django")
+    from django.conf import settings
+    from django.test.utils import isolate_apps
+
+    if not settings.configured:
+        settings.configure()
+        django.setup()
+    with isolate_apps() as apps:
+        importlib.import_module(Path(model).stem)
+        return [model for of_app in apps.all_models.values() for model in of_app.values()]
 
 
 def found(url: str, *, rows: bool = False, model: str | None = None) -> tuple[Finding, ...]:
@@ -102,14 +120,15 @@ def example_url(rule: Rule, database_url: str, has_icu: bool) -> Iterator[str]:
 
 @pytest.fixture
 def model(rule: Rule, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str | None:
-    """The module with the example's model, to be imported; None if it has none."""
+    """The file of a module with the example's model, to be imported; None if it has none."""
     source = explain_rule(rule.id).model
     if source is None:
         return None
     name = f"model_{uuid4().hex}"
-    (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+    path = tmp_path / f"{name}.py"
+    path.write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    return name
+    return str(path)
 
 
 def in_database(keys: frozenset[str], url: str) -> list[str]:

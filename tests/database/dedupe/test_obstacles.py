@@ -175,7 +175,7 @@ KEYS: dict[str, Case] = {
         + """create table link (id int primary key, a int unique constraint k references letter);
         create table far (a int constraint f references link (a));
         insert into link values (1, 2)""",
-        "link.k: its columns are themselves referenced, by a_reference_that_is_referenced.far.f",
+        "link.k: a_reference_that_is_referenced.far.f references its a, which would change",
     ),
     "a survivor without the value": (
         """create table letter (id int primary key, same text, code text unique);
@@ -241,7 +241,7 @@ KEYS: dict[str, Case] = {
         + """insert into letter values (1, 'a', null), (2, 'a', null), (3, 'b', null),
             (4, 'b', null), (5, 'x', 2), (6, 'y', 4);
         update letter set above = 6 where id = 1; update letter set above = 5 where id = 3""",
-        "letter.k: survivors would come to be above themselves: (1); (3)",
+        "letter.k: survivors would come to be above themselves: (1) → (6) → (3) → (5) → (1)",
     ),
     "a publication": (
         LINK

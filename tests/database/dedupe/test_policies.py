@@ -133,7 +133,7 @@ def test_rules_of_a_table_are_put_together_and_later_ones_win(db: Database) -> N
         ("collisions", "mark=newest:nothing", "has no column nothing"),
         ("collisions", "mark=most_referenced", "There is no policy 'most_referenced'"),
         ("links", "pair=newest", "There is no policy 'newest' for --on-link"),
-        ("above", "letter=inherit", "There is no policy 'inherit' for --on-loop"),
+        ("above", "letter=delete", "There is no policy 'delete' for --on-loop"),
     ],
 )
 def test_policies_that_are_none_are_refused(

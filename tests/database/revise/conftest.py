@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from interruptions import dump_structure
 from sqlalchemy import Engine
 
 from fkdoctor.config import Config
@@ -69,15 +69,7 @@ def engine_of() -> Callable[[str], Engine]:
 def dump_at(pg_dump: Path) -> Callable[[str], str]:
     """Called with a URL: the database's structure as pg_dump writes it."""
 
-    def dump(url: str) -> str:
-        command = [pg_dump, "--schema-only", "--exclude-table=alembic_version*", url]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        # \restrict is followed by a random word.
-        return "".join(
-            line for line in text.splitlines(keepends=True) if "restrict " not in line[:14]
-        )
-
-    return dump
+    return lambda url: dump_structure(pg_dump, url)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -225,3 +226,132 @@ def test_a_tree_that_is_not_there_is_named(execute: Execute, run: Run, tree: Pat
     (tree / "alembic.ini").unlink()
     assert "There is no alembic.ini." in run("fkdoctor", "fix", code=2).stderr
     assert "--undo goes with --sql" in run("fkdoctor", "fix", "--undo", code=2).stderr
+
+
+def test_the_audit_hands_its_findings_over(execute: Execute, run: Run, tree: Path) -> None:
+    execute(SHOP)
+    planned = run("fkdoctor", "fix", "--dry-run").stdout
+    audit = run("fkdoctor", "audit", "--fix", "--format", "json", "--fail-on", "never")
+    summary = json.loads(audit.stdout)["summary"]
+    assert summary["error"] + summary["warning"] > 0
+    revisions = list((tree / "migrations" / "versions").glob("*.py"))
+    assert all(f"Wrote {revision}." in audit.stderr for revision in revisions)
+    docstrings = [ast.get_docstring(ast.parse(path.read_text())) or "" for path in revisions]
+    titles = [each.splitlines()[0] for each in docstrings]
+    assert len(titles) == planned.count("Because of") > 1
+    assert all(title in planned.replace('"', "'").splitlines() for title in titles)
+    run("alembic", "upgrade", "head")
+    run("fkdoctor", "audit", "--fail-on", "info")
+
+
+def test_what_the_baseline_knows_is_not_mended(execute: Execute, run: Run, tree: Path) -> None:
+    execute(SHOP)
+    (tree / "fkdoctor.toml").write_text("")
+    run("fkdoctor", "audit", "--write-baseline", "known.json")
+    again = run("fkdoctor", "audit", "--against", "known.json", "--fix")
+    assert "Nothing that an operation could mend." in again.stderr
+    assert list((tree / "migrations" / "versions").glob("*.py")) == []
+
+
+GUESSES = """
+    create table author (id int primary key);
+    create table book (id int primary key, author_id int not null, isbn text);
+    create table page (id int primary key, book_id int, number int);
+    create index page_book on page (book_id, number);
+    create table book_author_id_idx (id int);
+    insert into author values (1), (2);
+    insert into book values (1, 1), (2, 2), (3, 2);
+    insert into page values (1, 1), (2, 3), (3, null);
+"""
+
+
+def test_a_guess_is_adopted_only_where_it_is_asked_for(
+    execute: Execute, dump: Dump, run: Run, tree: Path
+) -> None:
+    execute(GUESSES)
+    (tree / "fkdoctor.toml").write_text(
+        '[[policy]]\nreferencing = "page"\nreferenced = "book"\non_delete = "SET NULL"\n'
+    )
+    before = dump()
+    told = run("fkdoctor", "fix").stderr
+    assert "Left to you: FK048:public.book.author_id" in told
+    assert "fkdoctor fix --rule FK048" in told
+    assert list((tree / "migrations" / "versions").glob("*.py")) == []
+
+    assert len(run("fkdoctor", "fix", "--rule", "undeclared-reference").stdout.split()) == 2
+    run("alembic", "upgrade", "head")
+    assert execute(
+        """select conname::text, confrelid::regclass::text, confdeltype::text, convalidated
+        from pg_constraint where contype = 'f' order by 1"""
+    ) == [
+        ("book_author_id_fkey", "author", "a", True),
+        ("page_book_id_fkey", "book", "n", True),
+    ]
+    assert execute(
+        "select tablename::text, indexname::text from pg_indexes where schemaname = 'public'"
+        " and indexname not like '%pk%' order by 1"
+    ) == [("book", "book_author_id_idx1"), ("page", "page_book")]
+    run("fkdoctor", "audit", "--fail-on", "warning")
+    run("alembic", "downgrade", "base")
+    assert dump() == before
+
+
+def test_a_wrong_guess_changes_nothing(execute: Execute, dump: Dump, run: Run) -> None:
+    execute(GUESSES + "insert into book values (4, 77)")
+    run("fkdoctor", "fix", "--rule", "FK048", "--table", "author")
+    assert "77" in run("alembic", "upgrade", "head", code=1).stderr
+    assert execute("select count(*) from pg_constraint where contype = 'f'") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("dangling", "left", "valid"),
+    [("delete", 3, True), ("set null", 4, True), ("keep", 4, False)],
+)
+def test_what_becomes_of_dangling_rows_is_said_by_a_policy(
+    execute: Execute, dump: Dump, run: Run, tree: Path, dangling: str, left: int, valid: bool
+) -> None:
+    execute(GUESSES + "insert into page values (4, 77)")
+    rows, before = execute("select * from page order by id"), dump()
+    (tree / "fkdoctor.toml").write_text(
+        f'[[policy]]\nreferencing = "page"\non_delete = "SET NULL"\ndangling = "{dangling}"\n'
+    )
+    run("fkdoctor", "fix", "--rule", "FK048", "--table", "page")
+    run("alembic", "upgrade", "head")
+    assert execute("select count(*) from page") == [(left,)]
+    assert execute(
+        "select convalidated from pg_constraint where conname = 'page_book_id_fkey'"
+    ) == [(valid,)]
+    run("alembic", "downgrade", "base")
+    assert dump() == before
+    assert execute("select * from page order by id") == rows
+
+
+def test_a_guess_of_a_partitioned_table_is_adopted_too(
+    execute: Execute, dump: Dump, run: Run
+) -> None:
+    execute(
+        GUESSES
+        + """create table sale (id int, book_id int) partition by range (id);
+        create table sale_1 partition of sale for values from (0) to (10);
+        create table sale_2 partition of sale for values from (10) to (20);
+        insert into sale values (1, 1), (11, 2)"""
+    )
+    before = dump()
+    run("fkdoctor", "fix", "--rule", "FK048", "--table", "sale")
+    run("alembic", "upgrade", "head")
+    assert execute(
+        "select count(*) from pg_constraint where contype = 'f' and conrelid = 'sale'::regclass"
+        " and convalidated"
+    ) == [(1,)]
+    assert execute("select count(*) from pg_indexes where indexname like '%book_id_idx'") == [(3,)]
+    run("alembic", "downgrade", "base")
+    assert dump() == before
+
+
+def test_a_guess_that_cannot_be_adopted_is_left(execute: Execute, run: Run, tree: Path) -> None:
+    execute(GUESSES)
+    (tree / "fkdoctor.toml").write_text('[[policy]]\non_delete = "SET NULL"\n')
+    told = run("fkdoctor", "fix", "--rule", "FK048", "--dry-run")
+    assert "FK048:public.book.author_id: SET NULL would fail: author_id is NOT" in told.stderr
+    assert told.stdout.startswith("adopt page book_id\n")
+    assert "There is no rule FK999." in run("fkdoctor", "fix", "--rule", "FK999", code=2).stderr

@@ -414,3 +414,27 @@ def test_a_leafs_own_index_is_left_and_the_others_get_one(
     assert dump() == once
     operate(_drop_index)
     assert dump() == before
+
+
+def test_any_plain_index_is_built_leaf_by_leaf(
+    execute: Execute, operate: Operate, dump: Callable[[], str]
+) -> None:
+    execute(CASES["from a partitioned table"] + ROWS)
+    before = dump()
+
+    def build(**wish: Any) -> Callable[[Operations], None]:
+        return lambda op: op.build_index("by_letter", "log", ["letter_id", "id"], **wish)
+
+    for _ in range(2):
+        operate(build())
+        assert [line for line in execute(INDEXES) if line[1] == "by_letter"] == [
+            ("log", "by_letter", True)
+        ]
+        assert sum("letter_id_id" in str(line[1]) for line in execute(INDEXES)) == 4
+    with pytest.raises(Blocked, match="is taken"):
+        operate(lambda op: op.build_index("by_letter", "log", ["letter_id"]))
+    with pytest.raises(Refused, match="cannot be built on public"):
+        operate(build(unique=True))
+    for _ in range(2):
+        operate(lambda op: op.remove_index("by_letter", "log", ["letter_id", "id"]))
+        assert dump() == before
