@@ -421,7 +421,8 @@ class PartitionKey(ForeignKey):
 class LogicalReference:
     """A reference that PostgreSQL does not know: fkdoctor.toml declares it, or it is `guessed`.
 
-    `elements` is whether the column is an array, each element of which references a row;
+    `elements` is whether the column is an array, each element of which references a row; `path`
+    leads to the references in a JSON column, by names, and None for any element of an array;
     `condition` is SQL on the referencing row, where only some rows reference that table.
     """
 
@@ -430,19 +431,32 @@ class LogicalReference:
     referenced: TableName
     referenced_column: str
     elements: bool = False
+    path: tuple[str | None, ...] = ()
     condition: str | None = None
     guessed: bool = False
 
     @property
+    def embedded(self) -> bool:
+        """Whether a row can hold any number of them, within one value."""
+        return self.elements or bool(self.path)
+
+    @property
     def label(self) -> str:
         """Where it comes from: `mlops.user_interactions.letter_id`, and its condition if any."""
-        column = f"{self.referencing}.{quote(self.referencing_column)}"
+        column = f"{self.referencing}.{quote(self.referencing_column)}{self.written_path}"
         return f"{column} where {self.condition}" if self.condition else column
+
+    @property
+    def written_path(self) -> str:
+        """The path as fkdoctor.toml has it: ` $.letters[*].id`; '' where there is none."""
+        if not self.path:
+            return ""
+        return " $" + "".join("[*]" if one is None else f".{quote(one)}" for one in self.path)
 
     @property
     def arrow(self) -> str:
         """What points where: `letter_id → mlops.cover_letter_samples(id)`."""
-        brackets = "[]" if self.elements else ""
+        brackets = "[]" if self.elements else self.written_path
         return (
             f"{quote(self.referencing_column)}{brackets} → "
             f"{self.referenced}({quote(self.referenced_column)})"
@@ -454,12 +468,14 @@ _TEXTS = frozenset({"text", "character varying"})
 
 
 def compared_as(theirs: Column, ours: Column) -> tuple[str, str] | None:
-    """The types between which an equality of PostgreSQL's own compares the columns."""
-    pair = {theirs.base_type, ours.base_type}
+    """The types between which an equality of PostgreSQL's own compares the columns; of an array,
+    its elements."""
+    mine = ours.base_type.removesuffix("[]")
+    pair = {theirs.base_type, mine}
     if len(pair) == 1 or pair <= _INTEGERS:
-        return theirs.base_type, ours.base_type
+        return theirs.base_type, mine
     # An application that keeps keys of any table in one column keeps them as text.
-    return ("text", "text") if ours.base_type in _TEXTS else None
+    return ("text", "text") if mine in _TEXTS else None
 
 
 @dataclass(frozen=True, kw_only=True)

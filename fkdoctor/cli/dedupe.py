@@ -79,7 +79,7 @@ _EXAMPLES = 3
     metavar="TABLE=POLICY",
     help="Which of its rows stays when repointing makes them collide and they differ: refuse (the "
     "default), keep_survivors, newest[:column], oldest[:column], most_complete, (SQL) [asc|desc], "
-    "merge_fields.",
+    "merge_fields, demote(column = value).",
 )
 @click.option(
     "--field",
@@ -87,7 +87,8 @@ _EXAMPLES = 3
     multiple=True,
     metavar="[TABLE.]COLUMN=RULE",
     help="What survivors take over from their duplicates: keep, coalesce, newest[:column], "
-    "oldest[:column], longest, sum, min, max, and, or, concat[:separator].",
+    "oldest[:column], longest, sum, min, max, and, or, concat[:separator], union, or an SQL "
+    "expression in parentheses over survivor.column and aggregates of duplicate.column.",
 )
 @click.option(
     "--on-link",

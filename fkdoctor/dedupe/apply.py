@@ -19,9 +19,15 @@ from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import set_local, sqlstate
 from fkdoctor.dedupe.batch import run_batch, run_on_ledger
-from fkdoctor.dedupe.derive import Derivation, Facts, derive_collisions, read_facts
+from fkdoctor.dedupe.derive import (
+    Derivation,
+    Facts,
+    derive_collisions,
+    fill_embedded,
+    read_facts,
+)
 from fkdoctor.dedupe.expect import expect_collisions, fill, list_members
-from fkdoctor.dedupe.logical import follow_references
+from fkdoctor.dedupe.logical import embedded_obstacles, follow_references
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, Obstacle
 from fkdoctor.dedupe.planfile import check_clusters, read_clusters, read_plan
@@ -44,9 +50,16 @@ from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, LogicalKey, Schema, TableKind
 from fkdoctor.statement import lookahead, merge
 from fkdoctor.statement import members as sql
+from fkdoctor.statement.embedded import (
+    EmbeddedTable,
+    count_embedded,
+    count_hits,
+    repoint_embedded,
+)
 from fkdoctor.statement.fields import (
     FieldTable,
     count_fields,
+    create_demotions,
     create_fields,
     update_and_record,
 )
@@ -100,7 +113,9 @@ def apply_dedupe(
         plan=plan,
         facts=facts,
         work=work,
-        members=sql.carry_columns(schema.table(plan.table), schema.keys_to(plan.table)),
+        members=sql.carry_columns(
+            schema.table(plan.table), schema.keys_to(plan.table), references=plan.references
+        ),
         id=start_run(connection, schema, plan, work),
     )
     progress = Progress(run_id=run.id, done=0, total=extent.clusters, deleted=0, repointed=0)
@@ -155,11 +170,12 @@ def _run_batch(
     not locked, so that even then one may come to collide on the way.
     """
     for tries_left in (3, 2, 1, 0):
+        trusting = tries_left == 3 and not run.plan.needs_derivation
         try:
             return run_batch(
                 connection,
                 run.id,
-                lambda row, trusting=tries_left == 3: _merge_batch(  # type: ignore[misc]
+                lambda row, trusting=trusting: _merge_batch(  # type: ignore[misc]
                     connection, run, row, batch, trusting=trusting
                 ),
                 lock_timeout=lock_timeout,
@@ -227,13 +243,15 @@ def _merge_batch(
     fields = {
         work.table: fields_of(derivation.members[work.table], work.update.fields)
         for work in run.work
-        if work.update and work.table in derivation.members
+        if work.update and not work.demotes and work.table in derivation.members
     }
     for table in fields.values():
         connection.execute(create_fields(table))
     deleted = repointed = 0
     for work in run.work:
-        if work.table in derivation.members:
+        if work.demotes:
+            _demote(connection, run, derivation, work.steps[0])
+        elif work.table in derivation.members:
             repointed += _repoint(connection, run, derivation, work)
             deleted += _delete(connection, run, derivation, work, clusters)
             if work.update:
@@ -258,6 +276,7 @@ def _derive(run: _Run) -> Derivation:
         members={run.plan.table: run.members},
         made={run.plan.table: run.members},
         lock=True,
+        references=run.plan.references,
     )
 
 
@@ -326,6 +345,9 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
                 )
             )
         repointed += moved
+    for embedded in derivation.embedded():
+        if embedded.members is members:
+            repointed += _repoint_embedded(connection, run, work, embedded)
     # Deferred checks and triggers run now, while what they do can still be seen.
     connection.execute(sa.text("set constraints all immediate"))
     for step in work.steps:
@@ -348,6 +370,40 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
         if key:
             _refuse_left(key, rows)
     return repointed
+
+
+def _repoint_embedded(
+    connection: Connection, run: _Run, work: Work, embedded: EmbeddedTable
+) -> int:
+    """Moves the references within values, as the rows are now; in how many rows."""
+    reference = embedded.reference
+    step = next(step for step in work.steps if step.reference == reference)
+    fill_embedded(connection, embedded)
+    binds = {
+        "run": run.id,
+        "at_step": step.number,
+        "followed": bool(step.siblings),
+        "alike": [
+            other.number
+            for of_table in run.work
+            for other in of_table.steps
+            if other.reference and (other.table, *other.changed) == embedded.place
+        ],
+    }
+    expected = connection.execute(count_embedded(embedded)).scalar_one()
+    if expected and any(embedded_obstacles(run.schema, reference)):
+        raise _unforeseen(next(embedded_obstacles(run.schema, reference)))
+    moved, astray = connection.execute(repoint_embedded(embedded), binds).one()
+    left = connection.execute(count_hits(embedded)).scalar_one()
+    if astray or left or moved != expected:
+        raise _unforeseen(
+            Obstacle(
+                subject=reference.label,
+                reason=f"{max(left, astray, expected - moved)} rows would not hold what they "
+                "should: a trigger or rule is in between",
+            )
+        )
+    return int(moved)
 
 
 def _refuse_left(key: ForeignKey, rows: int) -> None:
@@ -416,6 +472,17 @@ def _refill(connection: Connection, run: _Run, step: Step, fields: FieldTable) -
                 "their columns say: a trigger or rule is in between",
             )
         )
+
+
+def _demote(connection: Connection, run: _Run, derivation: Derivation, step: Step) -> None:
+    """Gives the rows that make way for others the value with which they can stay."""
+    image = derivation.images.get(step.table)
+    if image and image.demotion:
+        fields = FieldTable(
+            members=image.demotion.members, rules={image.demotion.column: ("demote", "")}
+        )
+        connection.execute(create_demotions(fields, image.demotion.value))
+        _refill(connection, run, step, fields)
 
 
 def _unforeseen(obstacle: Obstacle) -> Blocked:

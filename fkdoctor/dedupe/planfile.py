@@ -229,6 +229,7 @@ def _read_head(document: dict[str, Any]) -> DedupePlan:
                 referenced=TableName(*_texts(reference["referenced"])),
                 referenced_column=str(reference["referenced_column"]),
                 elements=bool(reference["elements"]),
+                path=tuple(step and str(step) for step in reference["path"]),
                 condition=reference["condition"] and str(reference["condition"]),
             )
             for reference in document["references"]

@@ -14,7 +14,7 @@ from fkdoctor.dedupe.obstacles import table_obstacles
 from fkdoctor.dedupe.plan import DedupePlan
 from fkdoctor.dedupe.planfile import head_document
 from fkdoctor.dedupe.planner import blocked
-from fkdoctor.dedupe.work import Step, Work, merged_tables
+from fkdoctor.dedupe.work import Step, Work, going_tables, merged_tables
 from fkdoctor.errors import Refused, StalePlan
 from fkdoctor.resources import execute_query
 from fkdoctor.schema import Schema, Table, TableName
@@ -58,7 +58,7 @@ def _fingerprint(plan: DedupePlan, schema: Schema) -> str:
 
 def _more_references(plan: DedupePlan, schema: Schema) -> TableName | None:
     """A table with rows to merge that more tables reference than the plan knows."""
-    for name in merged_tables(schema, plan.table, (found.table for found in plan.resolutions)):
+    for name in merged_tables(schema, plan.table, going_tables(plan)):
         if {key.referencing for key in schema.keys_to(name)} - set(plan.tables):
             return name
     return None
@@ -111,7 +111,5 @@ def _add_step(connection: Connection, run_id: int, step: Step, table: Table) -> 
         table_name=table.name.name,
         constraint_name=step.key.name if step.key else None,
         key_columns=list(table.row_identity),
-        columns=list(step.key.referencing_columns)
-        if step.key
-        else [field.column for field in step.fields] or stored,
+        columns=list(step.changed) or stored,
     )

@@ -132,14 +132,19 @@ class Executor:
         """Lock the tables in this order, each once; those that the role may not lock are left out.
 
         A partitioned table is locked with its partitions, after itself. ALTER TABLE locks them all
-        the same, but not in this order.
+        the same, but not in this order. Two tables are waited for no longer than one: while the
+        second is waited for, everybody else waits for the first.
         """
         self._wanted.update(table.name for table in tables)
-        partitioned = {table.name: table.kind is TableKind.PARTITIONED for table in tables}
-        for name, partitions in partitioned.items():
+        deadline = time.monotonic() + self._wait / 1000
+        for table in dict.fromkeys(tables):
+            name, partitions = table.name, table.kind is TableKind.PARTITIONED
             rights = self.fetch("rights", {"schema": name.schema, "table": name.name})
             if rights and rights[0].may_lock:
+                left = int((deadline - time.monotonic()) * 1000)
+                set_local(self._connection, lock_timeout=max(1, left))  # 0 would be no limit
                 self.execute(lock_table(name, mode, partitions=partitions))
+        set_local(self._connection, lock_timeout=self._wait)
 
     def require_quiet(self, *tables: TableName) -> None:
         """Return when no transaction has been open for long on one of the tables.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -135,6 +136,27 @@ def test_the_referenced_table_is_locked_first_and_no_lock_is_raised_later(
         ("alter", {(table, ACCESS) for table in both}),
         ("alter", {(table, ACCESS) for table in both}),
     ]
+
+
+def test_two_tables_are_waited_for_no_longer_than_one(
+    execute: Execute, engine: Engine, operate: Callable[..., None]
+) -> None:
+    execute(TABLES)
+    allowed: list[tuple[str, int]] = []
+
+    def before(connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        # For the validation no lock is taken that stops anybody.
+        if statement.endswith(("share row exclusive mode", "access exclusive mode")):
+            cursor.execute("select setting::int from pg_settings where name = 'lock_timeout'")
+            allowed.append((statement.split()[3], cursor.fetchone()[0]))
+            # As if the lock had been waited for.
+            time.sleep(0.05)
+
+    event.listen(engine, "before_cursor_execute", before)
+    operate(_change, Patience(first=1_000, longest=1_000))
+    assert [table for table, _ in allowed] == ["public.letter", "public.recommendation"] * 2
+    for (_, first), (_, second) in zip(allowed[::2], allowed[1::2], strict=True):
+        assert 0 < second <= first - 50 <= 950
 
 
 def test_at_no_moment_can_a_dangling_row_be_written(
