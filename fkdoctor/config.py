@@ -61,12 +61,14 @@ class DedupeConfig:
 class ReferenceConfig:
     """A reference that no foreign key declares: `source` and `target` are `schema.table.column`.
 
-    A `source` that ends in `[]` is an array; `where` is SQL on the referencing row.
+    A `source` that ends in `[]` is an array; `path` leads to the references in JSON, `where` is SQL
+    on the referencing row.
     """
 
     source: str
     target: str
     where: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,7 @@ def _read_reference(section: _Section) -> ReferenceConfig:
         source=section.needed_text("from"),
         target=section.needed_text("to"),
         where=section.text("where"),
+        path=section.text("path"),
     )
     section.finish()
     return config

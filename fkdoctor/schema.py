@@ -73,7 +73,7 @@ class TriggerState(Enum):
     DISABLED = "D"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
     """A column. `base_type` is the type under all domains, without a length.
 
@@ -93,7 +93,7 @@ class Column:
     highest: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class IndexKey:
     """One key of an index: a column or an expression.
 
@@ -109,7 +109,7 @@ class IndexKey:
     nulls_first: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Index:
     """An index, whether or not a constraint owns it. `parent` is the index it is a partition of."""
 
@@ -189,6 +189,18 @@ class TriggerFunction:
     name: str
     language: str
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsertSource:
+    """SQL in which INSERT … ON CONFLICT may stand: a function's, or that of statements that ran.
+
+    `search_path` is what a bare name in it is looked up in, () where that is not known.
+    """
+
+    label: str
+    source: str
+    search_path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +297,7 @@ class Table:
         return ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KeyOperator:
     """The equality a foreign key uses for one column pair.
 
@@ -300,7 +312,7 @@ class KeyOperator:
     families: frozenset[str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KeyTrigger:
     """One of PostgreSQL's own triggers that make a foreign key work."""
 
@@ -310,7 +322,7 @@ class KeyTrigger:
     state: TriggerState
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KeyClone:
     """The copy of a foreign key that PostgreSQL keeps for one partition."""
 
@@ -321,7 +333,7 @@ class KeyClone:
     triggers: tuple[KeyTrigger, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignKey:
     """A foreign key as it was written; the copies for partitions are in `clones`.
 
@@ -376,7 +388,7 @@ class ForeignKey:
         return self.set_columns or self.referencing_columns
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogicalKey(ForeignKey):
     """A reference that no constraint declares, in the form of a key.
 
@@ -409,7 +421,8 @@ class PartitionKey(ForeignKey):
 class LogicalReference:
     """A reference that PostgreSQL does not know: fkdoctor.toml declares it, or it is `guessed`.
 
-    `elements` is whether the column is an array, each element of which references a row;
+    `elements` is whether the column is an array, each element of which references a row; `path`
+    leads to the references in a JSON column, by names, and None for any element of an array;
     `condition` is SQL on the referencing row, where only some rows reference that table.
     """
 
@@ -418,19 +431,32 @@ class LogicalReference:
     referenced: TableName
     referenced_column: str
     elements: bool = False
+    path: tuple[str | None, ...] = ()
     condition: str | None = None
     guessed: bool = False
 
     @property
+    def embedded(self) -> bool:
+        """Whether a row can hold any number of them, within one value."""
+        return self.elements or bool(self.path)
+
+    @property
     def label(self) -> str:
         """Where it comes from: `mlops.user_interactions.letter_id`, and its condition if any."""
-        column = f"{self.referencing}.{quote(self.referencing_column)}"
+        column = f"{self.referencing}.{quote(self.referencing_column)}{self.written_path}"
         return f"{column} where {self.condition}" if self.condition else column
+
+    @property
+    def written_path(self) -> str:
+        """The path as fkdoctor.toml has it: ` $.letters[*].id`; '' where there is none."""
+        if not self.path:
+            return ""
+        return " $" + "".join("[*]" if one is None else f".{quote(one)}" for one in self.path)
 
     @property
     def arrow(self) -> str:
         """What points where: `letter_id → mlops.cover_letter_samples(id)`."""
-        brackets = "[]" if self.elements else ""
+        brackets = "[]" if self.elements else self.written_path
         return (
             f"{quote(self.referencing_column)}{brackets} → "
             f"{self.referenced}({quote(self.referenced_column)})"
@@ -442,12 +468,14 @@ _TEXTS = frozenset({"text", "character varying"})
 
 
 def compared_as(theirs: Column, ours: Column) -> tuple[str, str] | None:
-    """The types between which an equality of PostgreSQL's own compares the columns."""
-    pair = {theirs.base_type, ours.base_type}
+    """The types between which an equality of PostgreSQL's own compares the columns; of an array,
+    its elements."""
+    mine = ours.base_type.removesuffix("[]")
+    pair = {theirs.base_type, mine}
     if len(pair) == 1 or pair <= _INTEGERS:
-        return theirs.base_type, ours.base_type
+        return theirs.base_type, mine
     # An application that keeps keys of any table in one column keeps them as text.
-    return ("text", "text") if ours.base_type in _TEXTS else None
+    return ("text", "text") if mine in _TEXTS else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -619,6 +647,7 @@ class Schema:
     unread: tuple[Unread, ...]
     replica_settings: tuple[ReplicaSetting, ...] = ()
     trigger_functions: tuple[TriggerFunction, ...] = ()
+    upsert_sources: tuple[UpsertSource, ...] = ()
     references: tuple[LogicalReference, ...] = ()
     soft_delete_column: str = "deleted_at"
     row_counts: tuple[RowCount, ...] = ()
@@ -721,6 +750,9 @@ class Schema:
 
     def row_estimate(self, name: TableName) -> int | None:
         """How many rows PostgreSQL believes the table or its partitions to have; None: no idea."""
+        table = self.table(name)
+        if table.kind is not TableKind.PARTITIONED:
+            return table.row_estimate
         known = [leaf.row_estimate for leaf in self.leaves(name) if leaf.row_estimate is not None]
         return sum(known) if known else None
 

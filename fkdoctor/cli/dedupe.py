@@ -14,7 +14,7 @@ from fkdoctor.cli.output import format_option, write
 from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
 from fkdoctor.config import Config, DedupeConfig
-from fkdoctor.dedupe.apply import BATCH_SIZE, Progress, apply_dedupe
+from fkdoctor.dedupe.apply import BATCH_ROWS, Progress, apply_dedupe
 from fkdoctor.dedupe.criteria import DEFAULT_SURVIVOR
 from fkdoctor.dedupe.plan import DedupePlan
 from fkdoctor.dedupe.planfile import (
@@ -79,7 +79,7 @@ _EXAMPLES = 3
     metavar="TABLE=POLICY",
     help="Which of its rows stays when repointing makes them collide and they differ: refuse (the "
     "default), keep_survivors, newest[:column], oldest[:column], most_complete, (SQL) [asc|desc], "
-    "merge_fields.",
+    "merge_fields, demote(column = value).",
 )
 @click.option(
     "--field",
@@ -87,7 +87,8 @@ _EXAMPLES = 3
     multiple=True,
     metavar="[TABLE.]COLUMN=RULE",
     help="What survivors take over from their duplicates: keep, coalesce, newest[:column], "
-    "oldest[:column], longest, sum, min, max, and, or, concat[:separator].",
+    "oldest[:column], longest, sum, min, max, and, or, concat[:separator], union, or an SQL "
+    "expression in parentheses over survivor.column and aggregates of duplicate.column.",
 )
 @click.option(
     "--on-link",
@@ -120,9 +121,7 @@ _EXAMPLES = 3
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    default=BATCH_SIZE,
-    show_default=True,
-    help="Clusters in one transaction.",
+    help=f"Clusters in one transaction. [default: such that it changes some {BATCH_ROWS:,} rows]",
 )
 @format_option("text", "json", "markdown")
 @database_options
@@ -140,7 +139,7 @@ def dedupe(
     plan_path: Path | None,
     apply_it: bool,
     yes: bool,
-    batch_size: int,
+    batch_size: int | None,
     output_format: str,
     url: str | None,
     config_path: Path | None,
@@ -272,7 +271,7 @@ def _document(plan: DedupePlan, path: Path, progress: Progress | None) -> dict[s
 
 
 def _apply(
-    session: Session, plan: DedupePlan, path: Path, *, yes: bool, batch_size: int
+    session: Session, plan: DedupePlan, path: Path, *, yes: bool, batch_size: int | None
 ) -> Progress | None:
     """What was done; None when there is nothing to do, or the person who was asked said no."""
     extent = check_clusters(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from sqlalchemy import Connection
 
@@ -17,17 +18,29 @@ from fkdoctor.dedupe.obstacles import key_obstacles, mentions
 from fkdoctor.dedupe.ordering import order_by
 from fkdoctor.dedupe.partitions import all_indexes
 from fkdoctor.dedupe.plan import CollisionRule, Obstacle
-from fkdoctor.dedupe.policy import INHERIT, KEEP_REFERENCING, order_of
+from fkdoctor.dedupe.policy import (
+    INHERIT,
+    KEEP_REFERENCING,
+    is_demotion,
+    order_of,
+    parse_demotion,
+)
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.graph import delete_order
 from fkdoctor.resources import execute_query
-from fkdoctor.schema import Schema, Table, TableName
+from fkdoctor.schema import LogicalReference, Schema, Table, TableName
 from fkdoctor.statement import contest as contests
 from fkdoctor.statement import image as images
 from fkdoctor.statement import verdict
 from fkdoctor.statement.ascent import ascent_name, create_ascent
 from fkdoctor.statement.contest import ContestTable, Exclusive
-from fkdoctor.statement.image import ImageTable
+from fkdoctor.statement.embedded import (
+    EmbeddedTable,
+    create_embedded,
+    select_embedded_ties,
+    select_shared_ties,
+)
+from fkdoctor.statement.image import Demotion, ImageTable
 from fkdoctor.statement.members import (
     MemberTable,
     analyze_members,
@@ -67,7 +80,8 @@ class Derivation:
     """The member tables, the deduplicated table's first, and what was found on the way.
 
     `made` are member tables that exist already, and are empty but for the first. `ties` are pairs
-    of clusters that only go together. With `lock`, rows that collide are locked;
+    of clusters that only go together. Rows in `demoted` stay, with another value in one column.
+    `references` are those of fkdoctor.toml. With `lock`, rows that collide are locked;
     `stale` are clusters of which one of them changed while that was waited for.
     """
 
@@ -81,14 +95,42 @@ class Derivation:
     obstacles: dict[Obstacle, None] = field(default_factory=dict)
     lock: bool = False
     stale: set[int] = field(default_factory=set)
+    demoted: dict[TableName, MemberTable] = field(default_factory=dict)
+    references: tuple[LogicalReference, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.members = {name: _let_inherit(self, members) for name, members in self.members.items()}
 
     def rule(self, table: TableName) -> CollisionRule:
         """What the user wants done in the table."""
         return self.rules.get(table) or CollisionRule(table=table)
 
+    def carry(self, table: Table, number: int) -> MemberTable:
+        """A member table for the table."""
+        keys = self.schema.keys_to(table.name)
+        return carry_columns(table, keys, number, self.references)
+
+    def embedded(self) -> Iterator[EmbeddedTable]:
+        """The references within values that lead to members."""
+        for number, reference in enumerate(self.references):
+            members = self.members.get(reference.referenced)
+            table = self.schema.table(reference.referencing)
+            if members and reference.embedded and table.row_identity:
+                going = self.members.get(table.name)
+                yield EmbeddedTable(
+                    reference=reference, table=table, members=members, going=going, number=number
+                )
+
     def refuse(self, subject: str, reason: str) -> None:
         """Writes down what is in the way."""
         self.obstacles[Obstacle(subject=subject, reason=reason)] = None
+
+    def forget(self) -> None:
+        """Goes back to where only the deduplicated table has members, and these are as given."""
+        root = next(iter(self.members))
+        self.members = {root: self.members[root]}
+        self.images, self.ties, self.obstacles, self.stale = {}, set(), {}, set()
+        self.demoted = {}
 
     def merged(self) -> tuple[TableName, ...]:
         """The tables with members, referencing before referenced."""
@@ -101,9 +143,8 @@ def derive_collisions(connection: Connection, derivation: Derivation) -> None:
 
     Member tables are made for the tables in which it finds some.
     """
-    ((root, members),) = derivation.members.items()
+    (root,) = derivation.members
     schema = derivation.schema
-    derivation.members[root] = _let_inherit(derivation, members)
     reached = _reach(schema, root)
     for group in reversed(delete_order(schema, reached)):
         again = True
@@ -119,6 +160,18 @@ def derive_collisions(connection: Connection, derivation: Derivation) -> None:
             again = any(found) and any(
                 key.referenced in group for name in group for key in schema.keys_from(name)
             )
+    for embedded in derivation.embedded():
+        fill_embedded(connection, embedded)
+        _tie(connection, derivation, select_embedded_ties(embedded))
+    for one, other in combinations(derivation.embedded(), 2):
+        if one.place == other.place:
+            _tie(connection, derivation, select_shared_ties(one, other))
+
+
+def fill_embedded(connection: Connection, embedded: EmbeddedTable) -> None:
+    """Computes what the rows will hold that have references within a value."""
+    connection.execute(drop_temporary(embedded.name))
+    connection.execute(create_embedded(embedded))
 
 
 def _reach(schema: Schema, root: TableName) -> set[TableName]:
@@ -133,7 +186,7 @@ def _reach(schema: Schema, root: TableName) -> set[TableName]:
 
 def _look_at(connection: Connection, derivation: Derivation, name: TableName) -> bool:
     """Whether more rows of the table turned out to collide, and others may therefore."""
-    image = _image_of(derivation, name)
+    image = image_of(derivation, name)
     if image is None:
         return False
     if image.own:
@@ -141,21 +194,26 @@ def _look_at(connection: Connection, derivation: Derivation, name: TableName) ->
         for query in images.select_own_ties(image):
             _tie(connection, derivation, query)
     found = _drop_links(connection, derivation, image)
-    exclusives = tuple(_find_exclusives(derivation, image))
-    if exclusives:
-        image = _image_of(derivation, name) or image
+    if is_demotion(derivation.rule(name).collisions):
+        _prepare_demotion(connection, derivation, image)
+    exclusives = tuple(_find_exclusives(derivation, image_of(derivation, name) or image))
+    lost = bool(exclusives)
+    while lost:
+        image = image_of(derivation, name) or image
         if image.own:
             _climb(connection, image.own)  # a link that goes is above nobody
-        found += _hold_contests(connection, derivation, image, exclusives)
-    if found:
-        members = derivation.members[name]
-        if derivation.lock:
-            connection.execute(lock_members(members)).close()
-            derivation.stale |= set(connection.execute(find_stale_clusters(members)).scalars())
+        lost = _hold_contests(connection, derivation, image, exclusives) > 0
+        found += lost
+        lost = lost and image.demotion is not None  # do they collide as they are then?
+    if found and derivation.lock:
+        for changing in (derivation.members.get(name), derivation.demoted.get(name)):
+            if changing:
+                connection.execute(lock_members(changing)).close()
+                derivation.stale |= set(connection.execute(find_stale_clusters(changing)).scalars())
     return found > 0
 
 
-def _image_of(derivation: Derivation, name: TableName) -> ImageTable | None:
+def image_of(derivation: Derivation, name: TableName) -> ImageTable | None:
     """What moves in the table; None where nothing can.
 
     Keys with an obstacle are left out: a plan in which references move by them is refused.
@@ -174,9 +232,29 @@ def _image_of(derivation: Derivation, name: TableName) -> ImageTable | None:
         number=known.number if known else len(derivation.images),
         moves=moves,
         own=derivation.members.get(name),
+        demotion=_demotion_of(derivation, name),
     )
     derivation.images[name] = image
     return image
+
+
+def _prepare_demotion(connection: Connection, derivation: Derivation, image: ImageTable) -> None:
+    """Makes the table of the rows that are demoted."""
+    table = image.table
+    if table.name not in derivation.demoted:
+        members = derivation.carry(table, image.number)
+        members = replace(members, demoted=True)
+        connection.execute(drop_temporary(members.name))
+        connection.execute(create_members(members))
+        derivation.demoted[table.name] = members
+
+
+def _demotion_of(derivation: Derivation, name: TableName) -> Demotion | None:
+    if name not in derivation.demoted:
+        return None
+    policy = derivation.rule(name).collisions
+    column, value = parse_demotion(derivation.schema.table(name), policy)
+    return Demotion(members=derivation.demoted[name], column=column, value=value)
 
 
 def _find_exclusives(derivation: Derivation, image: ImageTable) -> Iterator[Exclusive]:
@@ -197,13 +275,13 @@ def _find_exclusives(derivation: Derivation, image: ImageTable) -> Iterator[Excl
             )
 
 
-def _members_of(connection: Connection, derivation: Derivation, table: Table) -> MemberTable:
+def members_of(connection: Connection, derivation: Derivation, table: Table) -> MemberTable:
     """The table's member table, which is made if it is missing."""
     if table.name not in derivation.members:
         members = derivation.made.get(table.name)
         if members is None:
             number = max(len(derivation.members), len(derivation.made))
-            members = carry_columns(table, derivation.schema.keys_to(table.name), number)
+            members = derivation.carry(table, number)
             members = _let_inherit(derivation, members)
             connection.execute(create_members(members))
             derivation.made[table.name] = members
@@ -232,7 +310,7 @@ def _drop_links(connection: Connection, derivation: Derivation, image: ImageTabl
     queries = list(images.find_links(image))
     if not any(connection.execute(query).first() for query in queries):
         return 0
-    members = _members_of(connection, derivation, image.table)
+    members = members_of(connection, derivation, image.table)
     dropped = sum(
         connection.execute(statement).rowcount for statement in images.insert_links(image, members)
     )
@@ -266,8 +344,11 @@ def _hold_contests(
         entries += connection.execute(contests.find_contests(contest, exclusive)).rowcount
     if not entries:
         return 0
-    members = _members_of(connection, derivation, image.table)
     rule = derivation.rule(image.table.name)
+    if image.demotion:
+        members = image.demotion.members
+    else:
+        members = members_of(connection, derivation, image.table)
     order = [order_by(members, rule) for rule in order_of(image.table, rule.collisions)]
     # Without statistics the planner takes every row to meet every other.
     connection.execute(analyze_temporary(contest.name))
@@ -277,8 +358,17 @@ def _hold_contests(
         connection.execute(analyze_temporary(contest.name))
         connection.execute(verdict.drop_beaten(contest))
     connection.execute(analyze_temporary(contest.name))
-    if image.own:
+    # By other keys, rows move when those that go are gone.
+    if not image.demotion and any(key.self_referencing for key, _ in image.moves):
         _refuse_blocked(connection, derivation, contest)
+    if image.demotion:
+        for (key,) in connection.execute(verdict.find_demoted(contest)):
+            derivation.refuse(
+                str(image.table.name),
+                f"row ({', '.join(key)}) collides still with "
+                f"{quote(image.demotion.column)} = {image.demotion.value or 'NULL'}",
+            )
+            return 0
     _tie(connection, derivation, verdict.select_ties(contest))
     lost, kept = verdict.insert_losers(contest, members, exclusives)
     losers = connection.execute(lost).rowcount

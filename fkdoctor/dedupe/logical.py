@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from fkdoctor.dedupe.partitions import known_as, lift_keys
+from fkdoctor.dedupe.obstacles import mentions, rule_obstacles
+from fkdoctor.dedupe.partitions import all_indexes, excludes, known_as, lift_keys
 from fkdoctor.dedupe.plan import Obstacle
+from fkdoctor.identifier import quote
 from fkdoctor.schema import (
     ForeignKey,
     KeyOperator,
@@ -21,14 +23,15 @@ from fkdoctor.schema import compared_as as _compared_as
 
 
 def follow_references(schema: Schema, references: Iterable[LogicalReference]) -> Schema:
-    """The schema in which these references are keys too, but for those with an obstacle.
+    """The schema in which these references are keys too, but for those with an obstacle and those
+    of which a row can hold several.
 
     Keys of partitions are those of the whole table in it.
     """
     keys = [
         _make_key(schema, reference)
         for reference in references
-        if not any(reference_obstacles(schema, [reference]))
+        if not reference.embedded and not any(reference_obstacles(schema, [reference]))
     ]
     return lift_keys(replace(schema, foreign_keys=(*schema.foreign_keys, *keys)))
 
@@ -40,11 +43,13 @@ def reference_obstacles(
     for reference in references:
         ours = schema.table(reference.referencing).column(reference.referencing_column)
         theirs = schema.table(reference.referenced).column(reference.referenced_column)
-        if reference.elements:
-            reason = "the elements of an array reference it, which are not repointed"
+        if reference.embedded and not schema.table(reference.referencing).row_identity:
+            reason = "its rows have neither primary key nor unique NOT NULL columns"
+        elif ours.base_type == "json":
+            reason = "it is of type json, which a change would write otherwise: use jsonb"
         elif known_as(schema, reference.referencing) != reference.referencing:
             reason = "it is a column of a partition: name that of the whole table"
-        elif _compared_as(theirs, ours) is None:
+        elif not reference.path and _compared_as(theirs, ours) is None:
             reason = f"{ours.type} is not compared with {theirs.type}"
         else:
             continue
@@ -94,3 +99,20 @@ def _make_key(schema: Schema, reference: LogicalReference) -> ForeignKey:
         columns=tuple(column.name for column in table.columns),
         partitioned=table.kind is TableKind.PARTITIONED,
     )
+
+
+def embedded_obstacles(schema: Schema, reference: LogicalReference) -> Iterator[Obstacle]:
+    """What stands against changing the values that hold the references, given that there are
+    some."""
+    table = schema.table(reference.referencing)
+    name = reference.referencing_column
+    reasons = []
+    if table.column(name).generated:
+        reasons.append(f"{quote(name)} is a generated column")
+    reasons += [
+        f"{quote(index.name)} is unique over it, where collisions are not foreseen"
+        for part, index in all_indexes(schema, table)
+        if (index.unique or excludes(part, index)) and mentions(index, {name})
+    ]
+    yield from (Obstacle(subject=reference.label, reason=reason) for reason in reasons)
+    yield from rule_obstacles(table, table.rules)

@@ -7,15 +7,22 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection
 
 from fkdoctor.dedupe.derive import Derivation
+from fkdoctor.dedupe.logical import embedded_obstacles
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
 from fkdoctor.dedupe.partitions import as_written, uncovered_heirs
 from fkdoctor.dedupe.plan import Obstacle, Repoint, Resolution
-from fkdoctor.dedupe.policy import IDENTICAL, REFUSE
+from fkdoctor.dedupe.policy import IDENTICAL, REFUSE, is_demotion
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.inspect.coverage import Support, key_coverage
 from fkdoctor.schema import ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import comparison
 from fkdoctor.statement import lookahead as sql
+from fkdoctor.statement.embedded import (
+    EmbeddedTable,
+    count_embedded,
+    find_matrices,
+    find_own,
+)
 from fkdoctor.statement.members import (
     SHOWN,
     MemberTable,
@@ -57,7 +64,41 @@ def look_ahead(
                     foreseen or _find_wrongs(connection, derivation, members, key)
                 )
         obstacles |= dict.fromkeys(_find_unsettled(connection, derivation, members))
+    for embedded in derivation.embedded():
+        reference = embedded.reference
+        rows = connection.execute(count_embedded(embedded)).scalar_one()
+        repoints.append(
+            Repoint(
+                table=reference.referencing,
+                constraint=reference.arrow.partition(" → ")[0],
+                columns=(reference.referencing_column,),
+                rows=rows,
+                on_delete="NO ACTION",
+                indexed=False,
+            )
+        )
+        if rows:
+            obstacles |= dict.fromkeys(embedded_obstacles(schema, reference))
+            obstacles |= dict.fromkeys(_find_embedded_wrongs(connection, embedded))
     return tuple(repoints), tuple(obstacles)
+
+
+def _find_embedded_wrongs(connection: Connection, embedded: EmbeddedTable) -> Iterator[Obstacle]:
+    reference = embedded.reference
+    if reference.elements:
+        yield from _find(
+            connection,
+            reference.label,
+            "it has arrays of several dimensions",
+            find_matrices(embedded),
+        )
+    if reference.referencing == reference.referenced:
+        yield from _find(
+            connection,
+            reference.label,
+            "rows of a cluster reference duplicates themselves",
+            find_own(embedded),
+        )
 
 
 def _find_uncovered(
@@ -97,6 +138,10 @@ def judge_collisions(connection: Connection, derivation: Derivation) -> tuple[Re
                     rows=rows,
                 )
             )
+    for name, members in derivation.demoted.items():
+        for because, _, _, rows in connection.execute(comparison.count_collisions(members)):
+            policy = derivation.rule(name).collisions
+            found.append(Resolution(table=name, constraint=because, policy=policy, rows=rows))
     return tuple(found)
 
 
@@ -105,7 +150,7 @@ def resolve(derivation: Derivation, table: TableName, *, differs: bool, link: bo
     rule = derivation.rule(table)
     if link:
         return rule.links
-    return rule.collisions if differs else IDENTICAL
+    return rule.collisions if differs or is_demotion(rule.collisions) else IDENTICAL
 
 
 def _find_unsettled(

@@ -26,6 +26,7 @@ from fkdoctor.schema import (
     RewriteRule,
     Schema,
     Table,
+    TableName,
     TriggerState,
 )
 
@@ -45,7 +46,7 @@ def table_obstacles(schema: Schema, table: Table) -> Iterator[Obstacle]:
     yield from part_obstacles(schema, table)
     if table.primary_key is None:
         yield Obstacle(subject=str(table.name), reason="it has no primary key")
-    yield from _rule_obstacles(table, table.rules)
+    yield from rule_obstacles(table, table.rules)
     for key in schema.keys_to(table.name):
         if key.period:
             yield Obstacle(subject=key.label, reason="it is a temporal key (PERIOD)")
@@ -54,7 +55,7 @@ def table_obstacles(schema: Schema, table: Table) -> Iterator[Obstacle]:
             # A rule of these makes every DELETE here fail, even of rows that nothing references.
             events = _ACTION_EVENTS.get(key.on_delete, "")
             hit = [rule for rule in referencing.rules if rule.instead and rule.event == events]
-            yield from _rule_obstacles(referencing, hit)
+            yield from rule_obstacles(referencing, hit)
 
 
 _ACTION_EVENTS = {
@@ -79,7 +80,7 @@ def key_obstacles(schema: Schema, key: ForeignKey) -> Iterator[Obstacle]:
     for name in sorted(columns):
         if table.column(name).generated:
             yield Obstacle(subject=key.label, reason=f"{quote(name)} is a generated column")
-    yield from _rule_obstacles(table, table.rules)
+    yield from rule_obstacles(table, table.rules)
     yield from move_obstacles(schema, key)
     yield from _unforeseeable_collisions(schema, table, key)
 
@@ -100,7 +101,8 @@ def shared_columns(schema: Schema, key: ForeignKey) -> Iterator[tuple[ForeignKey
             yield other, tuple(sorted(shared))
 
 
-def _rule_obstacles(table: Table, rules: Iterable[RewriteRule]) -> Iterator[Obstacle]:
+def rule_obstacles(table: Table, rules: Iterable[RewriteRule]) -> Iterator[Obstacle]:
+    """The rules of the table that stand against changing it."""
     for rule in rules:
         if rule.state in _FIRES:
             yield Obstacle(
@@ -162,13 +164,17 @@ def caveats(schema: Schema, table: Table, keys: tuple[ForeignKey, ...]) -> Itera
         yield f"rows of {names}, which inherit from {table.name}, are not merged"
     for key in keys:
         if isinstance(key, LogicalKey):
-            yield (
-                f"{key.label} is only declared in fkdoctor.toml: nobody else can write to "
-                f"{key.referencing} while a batch is applied, and later references to merged rows "
-                "are not refused"
-            )
+            yield only_declared(key.label, key.referencing)
         elif not key.enforced or any(trigger.state not in _FIRES for trigger in key.triggers):
             yield (
                 f"{key.label} is not enforced: references that are made while the plan is applied "
                 "may be left dangling"
             )
+
+
+def only_declared(label: str, table: TableName) -> str:
+    """What it means that no key stands behind a reference."""
+    return (
+        f"{label} is only declared in fkdoctor.toml: nobody else can write to {table} while a "
+        "batch is applied, and later references to merged rows are not refused"
+    )

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from fkdoctor.identifier import quote
 from fkdoctor.schema import LogicalReference, TableName
 
 
-@dataclass(frozen=True, kw_only=True)
-class Member:
+class Member(NamedTuple):
     """A row of a cluster: its primary key as text, and a fingerprint of the whole row."""
 
     key: tuple[str, ...]
     fingerprint: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Merge:
+class Merge(NamedTuple):
     """Rows that agree on all match values: one survives, the duplicates go."""
 
     survivor: Member
@@ -25,9 +25,9 @@ class Merge:
     matched: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Collision:
-    """A referencing row that goes because repointing would make it break a constraint.
+class Collision(NamedTuple):
+    """A referencing row that goes, or is demoted, because repointing would make it break a
+    constraint.
 
     It collides with the row `kept`, to which references to it move. A link whose both ends become
     one survivor has none. `policy` is how that was decided.
@@ -38,6 +38,11 @@ class Collision:
     row: Member
     kept: Member | None
     policy: str
+
+    @property
+    def goes(self) -> bool:
+        """Whether the row goes; else it stays, and takes another value."""
+        return not self.policy.startswith("demote(")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,7 @@ class Cluster:
     tied: tuple[Merge, ...] = ()
     collisions: tuple[Collision, ...] = ()
 
-    @property
+    @cached_property
     def merges(self) -> tuple[Merge, ...]:
         """All merges of rows of the deduplicated table."""
         first = Merge(survivor=self.survivor, duplicates=self.duplicates, matched=self.matched)
@@ -91,6 +96,11 @@ class Resolution:
     policy: str
     rows: int
 
+    @property
+    def goes(self) -> bool:
+        """Whether the rows go; else they stay, and take another value."""
+        return not self.policy.startswith("demote(")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CollisionRule:
@@ -110,7 +120,8 @@ class CollisionRule:
 class FieldRule:
     """What a survivor's column will hold, made of its own value and its duplicates'.
 
-    `argument` is the column that newest and oldest go by, or what concat puts between values.
+    `argument` is the column that newest and oldest go by, what concat puts between values, or the
+    SQL of an expression.
     """
 
     table: TableName
@@ -120,6 +131,7 @@ class FieldRule:
 
     def __str__(self) -> str:
         kind = f"{self.kind}:{self.argument}" if self.argument else self.kind
+        kind = self.argument if self.kind == "expression" else kind
         return f"{self.table}.{quote(self.column)} = {kind}"
 
 
@@ -164,6 +176,13 @@ class DedupePlan:
     caveats: tuple[str, ...]
     oversized: int
     oversized_rows: int
+
+    @property
+    def needs_derivation(self) -> bool:
+        """Whether the clusters and collisions alone do not say what becomes of every row."""
+        return any(reference.embedded for reference in self.references) or any(
+            rule.above == "inherit" or "demote(" in rule.collisions for rule in self.rules
+        )
 
     @property
     def moving(self) -> int:

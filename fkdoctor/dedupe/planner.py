@@ -29,7 +29,7 @@ from fkdoctor.dedupe.derive import Derivation, derive_collisions, read_facts
 from fkdoctor.dedupe.logical import follow_references, reference_obstacles
 from fkdoctor.dedupe.lookahead import judge_collisions, look_ahead, resolve
 from fkdoctor.dedupe.mapping import match_map
-from fkdoctor.dedupe.obstacles import caveats, table_obstacles
+from fkdoctor.dedupe.obstacles import caveats, only_declared, table_obstacles
 from fkdoctor.dedupe.ordering import live_first, order_by
 from fkdoctor.dedupe.partitions import parts, places_rows
 from fkdoctor.dedupe.plan import (
@@ -109,7 +109,7 @@ def plan_dedupe(
             next="For example: --match url, or --match '(lower(title))'",
         )
     keys = schema.keys_to(name)
-    members = carry_columns(table, keys)
+    members = carry_columns(table, keys, references=declared)
     matches = [parse_match(table, text) for text in criteria.match]
     rules = [parse_survivor(table, text) for text in criteria.survivor]
     expressions = [_match_expression(members, match) for match in matches]
@@ -145,6 +145,9 @@ def plan_dedupe(
             rules={rule.table: rule for rule in criteria.rules},
             members={name: members},
             made={name: members},
+            references=tuple(
+                one for one in declared if not any(reference_obstacles(schema, [one]))
+            ),
         )
         derive_collisions(connection, derivation)
         joined = _join_tied(connection, derivation)
@@ -273,7 +276,7 @@ def _join_tied(connection: Connection, derivation: Derivation) -> int:
             above[second] = first
     if above:
         numbers = {"old": list(above), "new": [find(cluster) for cluster in above]}
-        for members in derivation.members.values():
+        for members in (*derivation.members.values(), *derivation.demoted.values()):
             connection.execute(relabel_clusters(members), numbers)
     return len(above)
 
@@ -281,6 +284,7 @@ def _join_tied(connection: Connection, derivation: Derivation) -> int:
 def _involved(schema: Schema, derivation: Derivation) -> tuple[TableName, ...]:
     """The tables with members, the deduplicated one first, and all that reference these."""
     referencing = {key.referencing for name in derivation.members for key in schema.keys_to(name)}
+    referencing |= {embedded.table.name for embedded in derivation.embedded()}
     first, *others = derivation.members
     return (first, *sorted({*others, *referencing} - {first}))
 
@@ -289,6 +293,10 @@ def _caveats(schema: Schema, derivation: Derivation) -> Iterator[str]:
     told: dict[str, None] = {}
     for name in derivation.members:
         told |= dict.fromkeys(caveats(schema, schema.table(name), schema.keys_to(name)))
+    told |= {
+        only_declared(embedded.reference.label, embedded.table.name): None
+        for embedded in derivation.embedded()
+    }
     return iter(told)
 
 
@@ -321,7 +329,7 @@ def _read_clusters(connection: Connection, derivation: Derivation) -> Iterator[C
     """The clusters in their order, each with its merges and collisions."""
     collisions = [
         _read_collisions(connection, derivation, members)
-        for name, members in derivation.members.items()
+        for name, members in (*derivation.members.items(), *derivation.demoted.items())
         if name in derivation.images
     ]
     all_collisions = heapq.merge(*collisions, key=itemgetter(0))

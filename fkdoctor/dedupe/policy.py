@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from fkdoctor.dedupe.criteria import Preference, SurvivorRule, parse_survivor
 from fkdoctor.dedupe.plan import CollisionRule, FieldRule
 from fkdoctor.errors import ConfigError
 from fkdoctor.identifier import quote, split_qualified
-from fkdoctor.schema import Schema, Table, TableName
+from fkdoctor.schema import Column, Schema, Table, TableName
 
 REFUSE = "refuse"
 KEEP_REFERENCING = "keep_survivors"
@@ -22,7 +23,14 @@ MERGE_FIELDS = "merge_fields"
 
 _SIMPLE = (REFUSE, KEEP_REFERENCING, MERGE_FIELDS)
 _CHOICES = {
-    "collisions": (*_SIMPLE, "newest[:column]", "oldest[:column]", "most_complete", "(SQL) [asc]"),
+    "collisions": (
+        *_SIMPLE,
+        "newest[:column]",
+        "oldest[:column]",
+        "most_complete",
+        "(SQL) [asc]",
+        "demote(column = value)",
+    ),
     "links": (REFUSE, DELETE),
     "above": (REFUSE, SET_NULL, INHERIT),
 }
@@ -65,6 +73,9 @@ def _amend(rule: CollisionRule, kind: str, policy: str) -> CollisionRule:
 def _check(kind: str, table: Table, policy: str) -> None:
     if policy in _CHOICES[kind]:
         return
+    if kind == "collisions" and is_demotion(policy):
+        parse_demotion(table, policy)
+        return
     if kind == "collisions":
         rule = parse_survivor(table, policy)
         if rule.preference is not Preference.MOST_REFERENCED:
@@ -88,7 +99,9 @@ FIELD_KINDS = (
     "and",
     "or",
     "concat",
+    "union",
 )
+EXPRESSION = "expression"
 _TIMED = ("newest", "oldest")
 _SEPARATOR = "; "
 
@@ -118,12 +131,15 @@ def read_fields(
 
 
 def _read_field(table: Table, column: str, rule: str) -> FieldRule:
+    if rule.startswith("("):
+        _check_field(table, column)
+        return FieldRule(table=table.name, column=column, kind=EXPRESSION, argument=rule.rstrip())
     kind, separator, argument = rule.partition(":")
     kind = kind.strip()
     if kind not in FIELD_KINDS or (separator and kind not in (*_TIMED, "concat")):
         raise ConfigError(
             f"There is no rule {rule!r} for {table.name}.{quote(column)}.",
-            why=f"There are: {', '.join(FIELD_KINDS)}.",
+            why=f"There are: {', '.join(FIELD_KINDS)}, and SQL expressions in parentheses.",
             next="For example: --field note=longest --field name=newest:updated_at",
         )
     if kind in _TIMED:
@@ -132,7 +148,17 @@ def _read_field(table: Table, column: str, rule: str) -> FieldRule:
     elif kind == "concat" and not separator:
         argument = _SEPARATOR
     _check_field(table, column)
+    if kind == "union" and not _holds_several(table.column(column)):
+        raise ConfigError(
+            f"{table.name}.{quote(column)} has no union.",
+            why=f"It is of type {table.column(column).type}; arrays and jsonb have one.",
+            next="Take another rule, such as concat.",
+        )
     return FieldRule(table=table.name, column=column, kind=kind, argument=argument)
+
+
+def _holds_several(column: Column) -> bool:
+    return column.base_type == "jsonb" or column.base_type.endswith("[]")
 
 
 def _check_field(table: Table, column: str) -> None:
@@ -153,5 +179,39 @@ def _check_field(table: Table, column: str) -> None:
 
 def order_of(table: Table, policy: str) -> Iterator[SurvivorRule]:
     """The rule by which one of colliding rows stays, where that is not that it does not move."""
-    if policy not in _SIMPLE:
+    if policy not in _SIMPLE and not is_demotion(policy):
         yield parse_survivor(table, policy)
+
+
+_DEMOTE = "demote("
+_DEMOTION = re.compile(
+    r"demote\(\s*(?P<column>\w+|\"(?:[^\"]|\"\")+\")\s*=\s*"
+    r"(?:'(?P<text>(?:[^']|'')*)'|(?P<word>[\w.+-]+))\s*\)"
+)
+
+
+def is_demotion(policy: str) -> bool:
+    """Whether colliding rows stay, with another value in one column."""
+    return policy.startswith(_DEMOTE)
+
+
+def parse_demotion(table: Table, policy: str) -> tuple[str, str | None]:
+    """The column and the value, as text, of `demote(column = value)`. Raises ConfigError."""
+    match = _DEMOTION.fullmatch(policy)
+    if match is None:
+        raise ConfigError(
+            f"{policy!r} cannot be read.",
+            why="A column is demoted to one value: a number, true, false, null or 'text'.",
+            next=f"For example: --on-collision {table.name}='demote(is_primary = false)'",
+        )
+    (column,) = split_qualified(match["column"])
+    _check_field(table, column)
+    text = match["word"] if match["text"] is None else match["text"].replace("''", "'")
+    value = None if (match["word"] or "").lower() == "null" else text
+    if value is None and table.column(column).not_null:
+        raise ConfigError(
+            f"{table.name}.{quote(column)} cannot be demoted to NULL.",
+            why="It is NOT NULL.",
+            next="Give another value.",
+        )
+    return column, value

@@ -38,19 +38,20 @@ def preview_delete(
     keys: Sequence[Sequence[str]] | None = None,
     selection: Select[*tuple[Any, ...]] | None = None,
     scope: Scope = USUAL,
+    only: bool = False,
 ) -> Impact:
     """What a DELETE of rows of the table would do, without doing it.
 
     The rows are those that meet all that is given: `where`, an expression over the table under its
     own name; `keys`, values of Table.row_identity as text; `selection`, a query that returns such
-    values. Tables that inherit from the table lose rows too, as they do without ONLY.
+    values. Tables that inherit from the table lose rows too, unless `only`, as with ONLY.
 
     Reads one snapshot, or what the transaction sees in which the connection is. Takes no lock but
     ACCESS SHARE; its temporary tables are rolled back, and where none can be made (a standby, no
     right to) the rows are read instead. Raises Refused where row security or missing rights hide
     rows, and where the time is up.
     """
-    preview = DeletePreview(connection, schema, table, scope)
+    preview = DeletePreview(connection, schema, table, scope, only=only)
     with snapshot(connection, table, scope.statement_timeout):
         return preview.answer(preview.make_seeds(where, keys, selection))
 

@@ -42,14 +42,42 @@ def _resolve(schema: Schema, config: Config, reference: ReferenceConfig) -> Logi
             why=f"{here}.{column} is of type {schema.table(here).column(column).type}.",
             next="Write [] behind the column's name where it is an array, and only there.",
         )
+    in_json = schema.table(here).column(column).base_type in _JSON
+    if in_json is not bool(reference.path):
+        raise ConfigError(
+            f"{config.path}: [[reference]] from = {reference.source!r} does not fit.",
+            why=f"{here}.{column} is of type {schema.table(here).column(column).type}.",
+            next='Give a path where it is JSON, such as path = "$.letters[*].id", and only there.',
+        )
     return LogicalReference(
         referencing=here,
         referencing_column=column,
         referenced=there,
         referenced_column=target,
         elements=elements,
+        path=_parse_path(config, reference.path) if reference.path else (),
         condition=reference.where,
     )
+
+
+_STEP = re.compile(r"\[\*\]|\.(?:(?P<name>[^\W\d][\w$-]*)|\"(?P<quoted>(?:[^\"]|\"\")+)\")")
+
+
+def _parse_path(config: Config, path: str) -> tuple[str | None, ...]:
+    """The names in `$.letters[*].id`, with None for [*]."""
+    steps: list[str | None] = []
+    place = 1
+    while path.startswith("$") and (step := _STEP.match(path, place)):
+        quoted = step["quoted"] and step["quoted"].replace('""', '"')
+        steps.append(step["name"] or quoted)
+        place = step.end()
+    if place != len(path) or not steps:
+        raise ConfigError(
+            f"{config.path}: [[reference]] path = {path!r} cannot be read.",
+            why='It is made of .name, ."name" and [*], for any element, behind a $.',
+            next='For example: path = "$.letters[*].id".',
+        )
+    return tuple(steps)
 
 
 def _find_column(schema: Schema, config: Config, written: str) -> tuple[TableName, str]:

@@ -72,6 +72,9 @@ _FATES = {
 
 def _describe_resolution(resolution: Resolution) -> str:
     fate = _FATES.get(resolution.policy, f"would be deleted: {resolution.policy} stays")
+    if not resolution.goes:
+        change = resolution.policy.removeprefix("demote(").removesuffix(")")
+        fate = f"would stay with {change}: others have that place"
     return f"{resolution.table}, {resolution.constraint}: {count_of(resolution.rows, 'row')} {fate}"
 
 

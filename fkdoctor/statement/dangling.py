@@ -23,6 +23,7 @@ from fkdoctor.schema import (
     TableName,
     compared_as,
 )
+from fkdoctor.statement.embedded import select_keys_in_json
 from fkdoctor.statement.members import row_identity
 from fkdoctor.statement.parts import Query, as_text, make_table, match_key, plain_type
 
@@ -195,7 +196,7 @@ def _dangling(
         target = make_table(reference.referenced, [reference.referenced_column]).alias("referenced")
         pointer = _pointer(reference, rows)
         key: ColumnElement[Any] = target.c[reference.referenced_column]
-        if _keeps_as_text(schema, reference):
+        if reference.path or _keeps_as_text(schema, reference):
             key = as_text(key)
         found = sa.select(sa.literal(1)).select_from(target).where(key == pointer).correlate(rows)
         return rows, (pointer.is_not(None), ~found.exists())
@@ -271,7 +272,7 @@ _ELEMENT = "fkdoctor_element"
 
 
 def _pointer(reference: LogicalReference, rows: FromClause) -> ColumnElement[Any]:
-    if reference.elements:
+    if reference.embedded:
         return sa.column(_ELEMENT)
     column: ColumnElement[Any] = rows.c[reference.referencing_column]
     return column
@@ -288,6 +289,10 @@ def _select(
         query = sa.select(*columns).select_from(rows)
         return _only(schema, query, rows, reference.referencing)
     source: FromClause = rows
+    if reference.path:
+        document = rows.c[reference.referencing_column]
+        keys = select_keys_in_json(document, reference.path, _ELEMENT)
+        source = rows.join(keys.lateral("elements"), sa.true())
     if reference.elements:
         elements = sa.func.pg_catalog.unnest(rows.c[reference.referencing_column])
         source = rows.join(

@@ -39,6 +39,47 @@ def parse_expression(table: Table, text: str) -> ColumnElement[Any]:
     PostgreSQL (functions are translated, the names of quoted ones changed). Raises ConfigError when
     it is no single expression, names an unknown column or none, or has a subquery.
     """
+    nodes = _read(text)
+    if any(isinstance(node, exp.AggFunc | exp.Window) for node in nodes):
+        raise _unusable(text, "It may not look at several rows.")
+    columns = [node for node in nodes if isinstance(node, exp.Column)]
+    for column in columns:
+        _check_column(table, column, text)
+    if not columns:
+        raise _unusable(text, "It names no column, so that it is the same for every row.")
+    return _as_typed(text)
+
+
+SURVIVOR, DUPLICATE = "survivor", "duplicate"
+
+
+def parse_merging(table: Table, text: str) -> ColumnElement[Any]:
+    """The expression over a survivor's row, `survivor`, and aggregates of its duplicates, each a
+    `duplicate`, as it was typed. Raises ConfigError."""
+    nodes = _read(text)
+    if any(isinstance(node, exp.Window) for node in nodes):
+        raise _unusable(text, "It may aggregate duplicates, but not look at them through windows.")
+    columns = [node for node in nodes if isinstance(node, exp.Column)]
+    for column in columns:
+        if column.table not in (SURVIVOR, DUPLICATE) or column.db:
+            raise _unusable(
+                text,
+                f"It names {column.sql(dialect='postgres')}; every column is of the survivor or of "
+                f"a duplicate, such as {SURVIVOR}.{table.columns[0].name}.",
+            )
+        _check_column(table, column, text, prefixed=True)
+    if not columns:
+        raise _unusable(text, "It names no column, so that it is the same for every row.")
+    return _as_typed(text)
+
+
+def _as_typed(text: str) -> ColumnElement[Any]:
+    # Inside a CASE, PostgreSQL refuses functions that return several rows; it costs nothing.
+    return sa.literal_column(f"CASE WHEN true THEN (\n{text}\n) END")
+
+
+def _read(text: str) -> list[exp.Expr]:
+    """What the one expression is made of, which is of no more than rows at hand."""
     select = f"SELECT (\n{text}\n)"  # lines of its own: it may end in a comment
     try:
         parsed = sqlglot.parse(select, read="postgres")
@@ -57,27 +98,19 @@ def parse_expression(table: Table, text: str) -> ColumnElement[Any]:
     nodes = list(tree.expressions[0].walk())
     if any(isinstance(node, _OF_MORE_THAN_A_ROW) for node in nodes):
         raise _unusable(text, "It may only compute with columns of one row.")
-    if any(isinstance(node, exp.AggFunc | exp.Window) for node in nodes):
-        raise _unusable(text, "It may not look at several rows.")
-    columns = [node for node in nodes if isinstance(node, exp.Column)]
-    for column in columns:
-        _check_column(table, column, text)
-    if not columns:
-        raise _unusable(text, "It names no column, so that it is the same for every row.")
-    # Inside a CASE, PostgreSQL refuses functions that return several rows; it costs nothing.
-    return sa.literal_column(f"CASE WHEN true THEN (\n{text}\n) END")
+    return nodes
 
 
 def _filled(tree: exp.Expression) -> list[str]:
     return [name for name, value in tree.args.items() if value]
 
 
-def _check_column(table: Table, node: exp.Column, text: str) -> None:
+def _check_column(table: Table, node: exp.Column, text: str, *, prefixed: bool = False) -> None:
     identifier = node.this
     name = identifier.name if identifier.quoted else split_qualified(identifier.name)[0]
-    if not identifier.quoted and name in _NOT_COLUMNS:
+    if not prefixed and not identifier.quoted and name in _NOT_COLUMNS:
         raise _unusable(text, f'{name} is a function; the column is "{name}", in quotes.')
-    if node.table or not table.has_column(name):
+    if (node.table and not prefixed) or not table.has_column(name):
         raise ConfigError(
             f"The expression {text} names {node.sql(dialect='postgres')}.",
             why=f"{table.name} has the columns "

@@ -6,7 +6,7 @@ that has a rule as `value_i`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, FromClause, Subquery, TableClause
 from sqlalchemy.dialects import postgresql
 
 from fkdoctor.schema import Column, TableName
+from fkdoctor.statement.expression import DUPLICATE, SURVIVOR, parse_merging
 from fkdoctor.statement.journal import JOURNAL, RUN, STEP
 from fkdoctor.statement.members import MemberTable
 from fkdoctor.statement.parts import (
@@ -28,6 +29,7 @@ from fkdoctor.statement.parts import (
     equal,
     image,
     make_table,
+    quoted,
     read_text,
     same_text,
     text_array,
@@ -45,7 +47,7 @@ class FieldTable:
     @property
     def name(self) -> str:
         """The name of the temporary table."""
-        return f"fkdoctor_field_{self.members.number}"
+        return f"fkdoctor_field_of_{self.members.name}"
 
     @cached_property
     def clause(self) -> TableClause:
@@ -68,14 +70,21 @@ def create_fields(fields: FieldTable) -> CreateFilled:
         _aggregate(rows, number, column, *fields.rules[column.name])
         for number, column in enumerate(fields.columns)
     ]
-    merged = (
+    grouped = (
         sa.select(
             *keep,
             *(value.label(f"value_{i}") for i, value in enumerate(values)),
         )
         .group_by(*keep)
-        .subquery("merged")
+        .subquery("grouped")
     )
+    finished = [
+        _finish(fields, grouped, number, column) for number, column in enumerate(fields.columns)
+    ]
+    merged = sa.select(
+        *(grouped.c[f"keep_{i}"] for i in range(fields.members.key_width)),
+        *(value.label(f"value_{i}") for i, value in enumerate(finished)),
+    ).subquery("merged")
     now = fields.members.row
     key = [
         collated(fields.members.column(name), merged.c[f"keep_{i}"])
@@ -99,6 +108,19 @@ def create_fields(fields: FieldTable) -> CreateFilled:
             fields.members.table,
             now,
         ),
+    )
+
+
+def create_demotions(fields: FieldTable, value: str | None) -> CreateFilled:
+    """The members that do not survive, each with the value (a text) for the one column."""
+    (column,) = fields.columns
+    members = fields.members
+    return CreateFilled(
+        fields.name,
+        sa.select(
+            *(key.label(f"key_{i}") for i, key in enumerate(members.member_key)),
+            sa.cast(sa.literal(value, sa.Text), NamedType(column.type)).label("value_0"),
+        ).where(~members.clause.c.is_survivor),
     )
 
 
@@ -184,10 +206,133 @@ def _aggregate(
             filled = sa.and_(rows.c[f"new_{number}"], as_text(value) != "")
             joined = f.string_agg(as_text(value), ordered).filter(filled)
             return read_text(column, joined)
+        case "union":
+            in_order = postgresql.aggregate_order_by(as_text(value), rows.c.place)
+            return sa.func.array_agg(in_order).filter(value.is_not(None))
+        case "expression":
+            return sa.null()
     # By way of text: there is no aggregate that hands on a value of any type.
     texts = sa.func.array_agg(as_text(value)).filter(rows.c[f"pick_{number}"])
     picked = sa.type_coerce(texts, sa.ARRAY(sa.Text))[1]
     return read_text(column, picked)
+
+
+def _finish(
+    fields: FieldTable, grouped: FromClause, number: int, column: Column
+) -> ColumnElement[Any]:
+    """The survivor's value, of what was aggregated."""
+    kind, argument = fields.rules[column.name]
+    value = grouped.c[f"value_{number}"]
+    if kind == "expression":
+        found = _compute(fields, grouped, argument)
+    elif kind == "union" and column.base_type == "jsonb":
+        found = _unite_json(value)
+    elif kind == "union":
+        found = _unite_arrays(value)
+    else:
+        return value
+    return sa.cast(found, NamedType(column.type))
+
+
+def _unite_arrays(texts: ColumnElement[Any]) -> ColumnElement[Any]:
+    """All different elements of the arrays that are given as texts, in their order."""
+    row = (
+        sa.func.unnest(texts)
+        .table_valued("text", with_ordinality="place")
+        .render_derived("rows")
+        .lateral()
+    )
+    element = (
+        sa.func.unnest(sa.cast(row.c.text, sa.ARRAY(sa.Text)))
+        .table_valued("text", with_ordinality="place")
+        .render_derived("elements")
+        .lateral()
+    )
+    first = sa.func.min(postgresql.array([row.c.place, element.c.place])).label("first")
+    each = (
+        sa.select(element.c.text, first)
+        .select_from(row.join(element, sa.true()))
+        .group_by(element.c.text)
+        .subquery("each")
+    )
+    ordered = postgresql.aggregate_order_by(each.c.text, each.c.first)
+    together = sa.select(sa.func.array_agg(ordered)).scalar_subquery()
+    empty = sa.cast(sa.literal("{}"), sa.ARRAY(sa.Text))
+    return sa.case((texts.is_not(None), sa.func.coalesce(together, empty)))
+
+
+def _unite_json(texts: ColumnElement[Any]) -> ColumnElement[Any]:
+    """All different elements of the lists that are given as texts, in their order; of objects, all
+    names with their first values. What is of another kind than the first is passed over."""
+    f = sa.func.pg_catalog
+    row = (
+        sa.func.unnest(texts)
+        .table_valued("text", with_ordinality="place")
+        .render_derived("rows")
+        .lateral()
+    )
+    document = sa.cast(row.c.text, postgresql.JSONB)
+
+    def parts(function: str, kind: str, *names: str) -> Any:
+        given = getattr(f, function)(sa.case((f.jsonb_typeof(document) == kind, document)))
+        found = given.table_valued(*names, with_ordinality="place")
+        return found.render_derived("parts").lateral()
+
+    item = parts("jsonb_array_elements", "array", "value")
+    first = sa.func.min(postgresql.array([row.c.place, item.c.place])).label("first")
+    each = (
+        sa.select(item.c.value, first)
+        .select_from(row.join(item, sa.true()))
+        .group_by(item.c.value)
+        .subquery("each")
+    )
+    ordered = postgresql.aggregate_order_by(each.c.value, each.c.first)
+    lists = sa.select(f.jsonb_agg(ordered)).scalar_subquery()
+    entry = parts("jsonb_each", "object", "key", "value")
+    nth = sa.func.row_number().over(partition_by=entry.c.key, order_by=row.c.place)
+    names = (
+        sa.select(entry.c.key, entry.c.value, nth.label("nth"))
+        .select_from(row.join(entry, sa.true()))
+        .subquery("names")
+    )
+    merged = f.jsonb_object_agg(names.c.key, names.c.value)
+    objects = sa.select(merged).where(names.c.nth == 1).scalar_subquery()
+    one = sa.cast(sa.type_coerce(texts, sa.ARRAY(sa.Text))[1], postgresql.JSONB)
+    return sa.case(
+        (f.jsonb_typeof(one) == "array", sa.func.coalesce(lists, one)),
+        (f.jsonb_typeof(one) == "object", sa.func.coalesce(objects, one)),
+        else_=one,
+    )
+
+
+def _compute(fields: FieldTable, grouped: FromClause, text: str) -> ColumnElement[Any]:
+    """What the user's expression makes of the survivor and its duplicates."""
+    members, table = fields.members, fields.members.table
+    columns = [column.name for column in table.columns]
+    survivor = make_table(table.name, columns).alias(quoted(SURVIVOR))
+    duplicate = make_table(table.name, columns).alias(quoted(DUPLICATE))
+    merge = members.clause.alias("merge")
+
+    def is_row(row: FromClause, key: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:
+        return equal([row.c[name] for name in members.key_columns], key)
+
+    own = members.values("keep", members.key_columns, merge)
+    going = is_row(duplicate, members.values("member", members.key_columns, merge))
+    # HAVING makes it one row, and bare columns of duplicates an error.
+    inner = (
+        alone(sa.select(parse_merging(table, text)), table, duplicate)
+        .select_from(merge.join(duplicate, going))
+        .where(is_row(survivor, own), ~merge.c.is_survivor)
+        .having(sa.true())
+        .correlate(survivor)
+        .scalar_subquery()
+    )
+    keep = [
+        collated(members.column(name), grouped.c[f"keep_{i}"])
+        for i, name in enumerate(members.key_columns)
+    ]
+    outer = alone(sa.select(inner).select_from(survivor), table, survivor)
+    return outer.where(is_row(survivor, keep)).correlate(grouped).scalar_subquery()
 
 
 def count_fields(fields: FieldTable) -> Query:

@@ -36,17 +36,31 @@ from fkdoctor.statement.temporary import CreateFilled
 
 
 @dataclass(frozen=True, kw_only=True)
+class Demotion:
+    """The `column` of the rows in `members` (those that do not survive) becomes `value`, a text."""
+
+    members: MemberTable
+    column: str
+    value: str | None
+
+    def find(self, rows: FromClause) -> ColumnElement[bool]:
+        """Whether the row is demoted."""
+        return is_going(self.members, rows)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageTable:
     """The temporary table for one table, of which some keys reference tables with members.
 
     `moves` are these keys, each with the members that it references. `own` are the members of the
-    table itself, if there are any: its duplicates have no image.
+    table itself, if there are any: its duplicates have no image. Rows of the `demotion` change too.
     """
 
     table: Table
     number: int
     moves: tuple[tuple[ForeignKey, MemberTable], ...]
     own: MemberTable | None
+    demotion: Demotion | None = None
 
     @property
     def name(self) -> str:
@@ -56,7 +70,10 @@ class ImageTable:
     @cached_property
     def moving(self) -> tuple[str, ...]:
         """The columns that can change."""
-        return tuple(sorted({c for key, _ in self.moves for c in key.referencing_columns}))
+        demoted = {self.demotion.column} if self.demotion else set()
+        return tuple(
+            sorted({c for key, _ in self.moves for c in key.referencing_columns} | demoted)
+        )
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -90,9 +107,13 @@ def key_of(table: Table, clause: FromClause) -> list[ColumnElement[Any]]:
 
 def create_image(image: ImageTable) -> CreateFilled:
     """Finds the rows that move, and what they will hold."""
-    hits = sa.union(*(_pointing(image, key, members) for key, members in image.moves)).subquery(
-        "hits"
-    )
+    found = [_pointing(image, key, members) for key, members in image.moves]
+    if image.demotion:
+        demoted = image.demotion.members
+        key = demoted.values("member", demoted.key_columns)
+        labelled = (value.label(f"key_{i}") for i, value in enumerate(key))
+        found.append(sa.select(*labelled).where(~demoted.clause.c.is_survivor))
+    hits = sa.union(*found).subquery("hits")
     rows = image.rows("moving")
     here = equal([rows.c[name] for name in image.identity], key_of(image.table, hits))
     source, finals, clusters = follow_keys(image, rows, hits.join(rows, here))
@@ -147,19 +168,23 @@ def follow_keys(
                 else_=sa.cast(finals.get(name, rows.c[name]), plain_type(column)),
             )
             finals[name] = collated(column, final)
+    if image.demotion:
+        column = image.table.column(image.demotion.column)
+        value = sa.cast(sa.literal(image.demotion.value, sa.Text), plain_type(column))
+        now = sa.cast(rows.c[column.name], plain_type(column))
+        final = sa.case((image.demotion.find(rows), value), else_=now)
+        finals[column.name] = collated(column, final)
     return source, finals, clusters
 
 
 def find_links(image: ImageTable) -> Iterator[Query]:
-    """Queries that find a row where the table links different rows of one merge."""
+    """Queries that find a row that stays where the table links different rows of one merge."""
     rows = image.rows("rows")
+    stays = [~is_going(image.own, rows)] if image.own else []
     for first, second in _pairs(image):
         source, linked, _ = _link(rows, first, second)
-        yield (
-            alone(
-                sa.select(sa.literal(1)).select_from(source).where(linked), image.table, rows
-            ).limit(1)
-        )
+        found = sa.select(sa.literal(1)).select_from(source).where(linked, *stays)
+        yield alone(found, image.table, rows).limit(1)
 
 
 def insert_links(image: ImageTable, members: MemberTable) -> Iterator[sa.Insert]:

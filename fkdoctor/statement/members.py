@@ -23,7 +23,15 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fkdoctor.schema import Column, ForeignKey, LogicalKey, PartitionKey, Table, TableName
+from fkdoctor.schema import (
+    Column,
+    ForeignKey,
+    LogicalKey,
+    LogicalReference,
+    PartitionKey,
+    Table,
+    TableName,
+)
 from fkdoctor.statement.parts import (
     Query,
     as_text,
@@ -36,6 +44,7 @@ from fkdoctor.statement.parts import (
 )
 
 _MEMBERS = "fkdoctor_member"
+_DEMOTED = "fkdoctor_demoted"
 ROW = "fkdoctor_row"
 """The alias of the deduplicated table, under which its row as a whole can be named."""
 
@@ -49,6 +58,7 @@ class MemberTable:
 
     `number` tells it from those for other tables; that for the deduplicated one is 0. By the keys
     in `inheriting` a survivor that references a duplicate of its own takes over what is above it.
+    Rows that are `demoted` stay, beside those with which they would collide.
     """
 
     table: Table
@@ -56,11 +66,12 @@ class MemberTable:
     carried: tuple[str, ...]
     number: int = 0
     inheriting: tuple[ForeignKey, ...] = ()
+    demoted: bool = False
 
     @property
     def name(self) -> str:
         """The name of the temporary table."""
-        return f"{_MEMBERS}_{self.number}"
+        return f"{_DEMOTED if self.demoted else _MEMBERS}_{self.number}"
 
     @cached_property
     def clause(self) -> TableClause:
@@ -117,11 +128,19 @@ class MemberTable:
         return self.table.column(name)
 
 
-def carry_columns(table: Table, keys: Sequence[ForeignKey], number: int = 0) -> MemberTable:
-    """The member table that serves all these foreign keys to `table`, which has an identity."""
+def carry_columns(
+    table: Table,
+    keys: Sequence[ForeignKey],
+    number: int = 0,
+    references: Sequence[LogicalReference] = (),
+) -> MemberTable:
+    """The member table that serves all these foreign keys to `table`, which has an identity, and
+    those of the references that lead there."""
     identity = table.row_identity
     assert identity
-    others = {column for key in keys for column in key.referenced_columns} - set(identity)
+    pointed_at = {column for key in keys for column in key.referenced_columns}
+    pointed_at |= {one.referenced_column for one in references if one.referenced == table.name}
+    others = pointed_at - set(identity)
     return MemberTable(
         table=table, key_width=len(identity), carried=(*identity, *sorted(others)), number=number
     )

@@ -153,6 +153,8 @@ def repoint_and_record(
     moved, and how many of them do not point at the survivor now. The old values come from the rows
     themselves: what the key calls equal need not be the same text.
     """
+    if _tells_old_values(members, key, referencing):
+        return _repoint_directly(members, key, referencing, going)
     identity = referencing.row_identity
     columns = [referencing.column(name) for name in key.referencing_columns]
     referenced = [members.column(name) for name in key.referenced_columns]
@@ -213,6 +215,80 @@ def repoint_and_record(
         )
         .cte("moved")
     )
+    astray: ColumnElement[int] = sa.func.count().filter(moved.c.arrived.is_not(True))
+    if referencing.kind is TableKind.PARTITIONED:
+        # A row that changes its partition is inserted there, and a trigger can let it vanish.
+        found = sa.select(sa.func.count()).select_from(pointing).scalar_subquery()
+        astray = astray + found - sa.func.count()
+    return _record_moved(moved, astray, moves_identity(referencing, key.referencing_columns))
+
+
+# Types of which values that are equal are written alike, whatever row they are in.
+_ONE_TEXT = frozenset(
+    ["smallint", "integer", "bigint", "oid", "uuid", "text", "boolean", "bytea", "date"]
+    + [
+        "character varying",
+        "timestamp without time zone",
+        "timestamp with time zone",
+    ]
+)
+
+
+def _tells_old_values(members: MemberTable, key: ForeignKey, referencing: Table) -> bool:
+    """Whether what a row references tells to the letter what it holds."""
+    pairs = [
+        (referencing.column(pointer), members.column(name))
+        for pointer, name in zip(key.referencing_columns, key.referenced_columns, strict=True)
+    ]
+    return (
+        type(key) is ForeignKey
+        and not key.self_referencing
+        and referencing.kind is TableKind.TABLE
+        and all(
+            one.base_type == other.base_type
+            and one.base_type in _ONE_TEXT
+            and one.deterministic
+            and other.deterministic
+            for one, other in pairs
+        )
+    )
+
+
+def _repoint_directly(
+    members: MemberTable, key: ForeignKey, referencing: Table, going: MemberTable | None
+) -> Query:
+    """The same where no row need be read before it is changed."""
+    identity = referencing.row_identity
+    columns = [referencing.column(name) for name in key.referencing_columns]
+    rows = make_table(referencing.name, {*identity, *key.referencing_columns})
+    before = members.values("member", key.referenced_columns)
+    kept = members.values("keep", key.referenced_columns)
+    was = {c.name: value for c, value in zip(columns, before, strict=True)}
+    after = [rows.c[column.name] for column in columns]
+    moved = (
+        alone_change(sa.update(rows), referencing)
+        .values({column.name: value for column, value in zip(columns, kept, strict=True)})
+        .where(
+            references(key, before, rows),
+            ~members.clause.c.is_survivor,
+            *([~is_going(going, rows)] if going else []),
+        )
+        .returning(
+            members.clause.c.cluster,
+            text_array([rows.c[name] for name in identity]).label("key"),
+            image(columns, before).label("before"),
+            image(columns, after).label("after"),
+            match_key(key, kept, after).label("arrived"),
+            text_array([was.get(name, rows.c[name]) for name in identity]).label("old_key"),
+        )
+        .cte("moved")
+    )
+    astray = sa.func.count().filter(moved.c.arrived.is_not(True))
+    return _record_moved(moved, astray, moves_identity(referencing, key.referencing_columns))
+
+
+def _record_moved(moved: sa.CTE, astray: ColumnElement[int], moving: bool) -> Query:
+    """Writes what moved into the journal; `moving` is whether rows are known otherwise now."""
     written = (
         JOURNAL.insert()
         .from_select(
@@ -224,20 +300,20 @@ def repoint_and_record(
                 moved.c.key,
                 moved.c.before,
                 moved.c.after,
-                sa.literal(moves_identity(referencing, key.referencing_columns)),
+                sa.literal(moving),
             ),
         )
         .cte("written")
     )
-    astray: ColumnElement[int] = sa.func.count().filter(moved.c.arrived.is_not(True))
-    if referencing.kind is TableKind.PARTITIONED:
-        # A row that changes its partition is inserted there, and a trigger can let it vanish.
-        found = sa.select(sa.func.count()).select_from(pointing).scalar_subquery()
-        astray = astray + found - sa.func.count()
     counted = sa.select(sa.func.count(), astray).select_from(moved).add_cte(written)
-    if moves_identity(referencing, key.referencing_columns):
+    if moving:
         counted = counted.add_cte(rename_entries(moved.c.old_key, moved.c.key))
     return counted
+
+
+def select_duplicates(members: MemberTable) -> Query:
+    """The keys of the duplicates."""
+    return sa.select(*members.member_key).where(~members.clause.c.is_survivor)
 
 
 def delete_and_record(members: MemberTable) -> Query:

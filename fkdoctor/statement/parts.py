@@ -168,7 +168,7 @@ def applies(key: ForeignKey, rows: FromClause) -> list[ColumnElement[bool]]:
     if isinstance(key, PartitionKey):
         return [is_in(rows, key.leaves)]
     if isinstance(key, LogicalKey) and key.condition is not None:
-        return [_holds(key, key.condition, rows)]
+        return [_holds(key.referencing, key.columns, key.condition, rows)]
     return []
 
 
@@ -178,15 +178,22 @@ def is_in(rows: FromClause, leaves: Iterable[TableName]) -> ColumnElement[bool]:
     return place.in_([sa.cast(sa.literal(str(leaf), sa.Text), REGCLASS) for leaf in leaves])
 
 
-def _holds(key: LogicalKey, condition: str, rows: FromClause) -> ColumnElement[bool]:
+def holds(table: Table, condition: str, rows: FromClause) -> ColumnElement[bool]:
+    """Whether the condition, as a user wrote it, is true of the row of the table."""
+    return _holds(table.name, [column.name for column in table.columns], condition, rows)
+
+
+def _holds(
+    table: TableName, names: Iterable[str], condition: str, rows: FromClause
+) -> ColumnElement[bool]:
     """Whether the condition is true of the row. It meets no names but those of its table."""
     columns: list[sa.ColumnClause[Any]] = [
-        sa.column(quoted(name), _selectable=rows) for name in key.columns
+        sa.column(quoted(name), _selectable=rows) for name in names
     ]
     row = (
         sa.select(*(column.label(quoted(column.name)) for column in columns))
         .correlate(rows)
-        .subquery(quoted(key.referencing.name))
+        .subquery(quoted(table.name))
     )
     said = sa.literal_column(f"(\n{condition}\n)", sa.Boolean)
     return sa.select(said).select_from(row).correlate(rows).scalar_subquery().is_(True)

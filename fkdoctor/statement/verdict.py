@@ -263,3 +263,21 @@ def find_blocked_moves(contest: ContestTable) -> Query:
         .distinct()
         .limit(SHOWN)
     )
+
+
+def find_demoted(contest: ContestTable) -> Query:
+    """The rows in contests that are demoted already: their identity, as text."""
+    demotion, entry = contest.image.demotion, contest.clause.alias("entry")
+    assert demotion is not None
+    members = demotion.members
+    member = members.clause.alias("member")
+    here = equal(
+        members.values("member", members.key_columns, member), key_of(contest.image.table, entry)
+    )
+    return (
+        sa.select(text_array([entry.c[name] for name in contest.key_names]))
+        .select_from(entry.join(member, here))
+        .where(~member.c.is_survivor)
+        .distinct()
+        .limit(SHOWN)
+    )

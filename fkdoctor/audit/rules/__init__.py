@@ -24,6 +24,7 @@ from fkdoctor.audit.rules import (
     soft_delete,
     types,
     undeclared,
+    upserts,
 )
 
 RULES: tuple[Rule, ...] = tuple(
@@ -47,6 +48,7 @@ RULES: tuple[Rule, ...] = tuple(
             *soft_delete.RULES,
             *types.RULES,
             *undeclared.RULES,
+            *upserts.RULES,
         ),
         key=lambda rule: rule.id,
     )

@@ -203,3 +203,33 @@ def test_the_rows_confirm_a_hint_or_end_it(lab: Any) -> None:
     lists = subjects(schema, "FK050")
     assert set(lists) == {"all_there.down.job_ids", "mostly.down.job_ids", "empty.down.job_ids"}
     assert subjects(schema, "FK051") == {}
+
+
+def test_what_a_path_in_json_leads_to_is_counted(lab: Any) -> None:
+    lab.prepare(
+        {
+            "s": UP.format("jobs")
+            + """create table down (id int primary key, doc jsonb, old json, kind text);
+            insert into jobs select generate_series(1, 5);
+            insert into down values (1, '{"jobs": [{"id": 1}, {"id": 7}, {"id": "8"}]}', '[2, 9]'),
+                (2, '{"jobs": [{"id": null}, {"id": [9]}, 9]}', '[]'), (3, '{"jobs": 7}', null),
+                (4, null, '{"jobs": 9}'), (5, '{"jobs": [{"id": 3}]}', '[5]');"""
+        }
+    )
+    references = (
+        ReferenceConfig(source="s.down.doc", target="s.jobs.id", path="$.jobs[*].id"),
+        ReferenceConfig(source="s.down.old", target="s.jobs.id", path="$[*]"),
+    )
+    with connect(open_engine(resolve_target(lab.url, Config()))) as connection:
+        schema = declare(inspect_database(connection), Config(references=references))
+        found = [
+            (counts[0].count, counts[0].rows)
+            for counts, unread in count_rows(
+                connection,
+                schema,
+                schema.references,
+                Thoroughness(exact=True, statement_timeout=0),
+            )
+            if not unread
+        ]
+    assert found == [(2, (("1", "7"), ("1", "8"))), (1, (("1", "9"),))]

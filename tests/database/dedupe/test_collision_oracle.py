@@ -115,7 +115,7 @@ def shapes(draw: st.DrawFn, number: int) -> Shape:
         uniques=uniques,
         keyed=draw(st.integers(0, 4)) == 4,
         rows=tuple(draw(st.lists(row, min_size=5, max_size=9))),
-        policy=draw(st.sampled_from(POLICIES)),
+        policy=draw(st.sampled_from([*POLICIES, "demote(q = 1)"])),
         links=draw(st.sampled_from(["refuse", "delete", "delete"])),
         parts=draw(st.sampled_from(["", "k0", "k0", "p"])),
     )
@@ -131,7 +131,7 @@ def worlds(draw: st.DrawFn) -> World:
         letters=tuple(draw(st.lists(letter, min_size=number, max_size=number))),
         tree=tree,
         parted=draw(st.integers(0, 3)) == 3,
-        above=draw(st.sampled_from(["refuse", "null"])),
+        above=draw(st.sampled_from(["refuse", "null", "inherit"])),
         policy=draw(st.sampled_from(POLICIES)),
         shapes=tuple(draw(shapes(i)) for i in range(1, draw(st.integers(1, 3)) + 1)),
         edits=tuple(
@@ -158,6 +158,7 @@ class Table:
     links: str
     rows: dict[int, Row] = field(default_factory=dict)
     forward: dict[int, int | None] = field(default_factory=dict)
+    demoted: set[int] = field(default_factory=set)
 
     def collide(self, one: Row, other: Row) -> bool:
         """Whether a unique index would not let both stand."""
@@ -238,14 +239,27 @@ class Oracle:
 
     def final(self, table: Table, row: Row) -> Row:
         """The row once all its references have moved."""
-        moved = dict(row)
+        moved = row | ({"q": 1} if row["id"] in table.demoted else {})
         for name, key in table.keys.items():
             target = self.tables[key.to]
             if row[name] in target.forward:
                 end = target.forward[row[name]]
                 own = target is table and end == row["id"]
-                moved[name] = None if own else end
+                moved[name] = self._above(row["id"], row[name]) if own else end
         return moved
+
+    def _above(self, survivor: int, duplicate: int) -> int | None:
+        """What a survivor references in place of its own duplicate."""
+        letters, met = self.tables[0], set()
+        while self.above == "inherit" and duplicate not in met:
+            met.add(duplicate)
+            up: int | None = letters.rows[duplicate]["above"]
+            if up is None or up == survivor:
+                return None
+            if letters.forward.get(up) != survivor:
+                return letters.forward.get(up, up)
+            duplicate = up
+        return None
 
     def merge(self, clusters: dict[int, list[int]]) -> None:
         """Does it all; `refused` then says what must not have been done."""
@@ -315,6 +329,8 @@ class Oracle:
             ),
         )
         kept: list[int] = []
+        if table.policy.startswith("demote"):
+            return self._demote(table, order, finals)
         before = len(table.forward)
         for id_ in order:
             rival = next((k for k in kept if table.collide(finals[id_], finals[k])), None)
@@ -325,6 +341,19 @@ class Oracle:
                     self.refused.add("a row that stays for others collides")
                 table.forward[id_] = rival
         return len(table.forward) > before and table is self.tables[0]
+
+    def _demote(self, table: Table, order: list[int], finals: dict[int, Row]) -> bool:
+        """Whether more rows had to make way by another value."""
+        losers, kept = [], list[int]()
+        for id_ in order:
+            rivals = [k for k in kept if table.collide(finals[id_], finals[k])]
+            losers += [id_] if rivals else []
+            kept += [] if rivals else [id_]
+            if any(one in table.demoted for one in rivals) or (rivals and id_ in table.demoted):
+                self.refused.add("a demoted row collides still")
+                return False
+        table.demoted |= set(losers)
+        return bool(losers)
 
     def contents(self) -> list[list[tuple[Any, ...]]]:
         """All rows, comparable with the engine's."""

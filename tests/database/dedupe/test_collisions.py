@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from fkdoctor.database import connect
 from fkdoctor.dedupe.planner import Criteria, plan_dedupe
@@ -389,6 +390,50 @@ def test_a_collision_that_came_after_the_plan_leaves_its_cluster_alone(db: Datab
         (3, 4, "p"),
         (4, 4, "q"),
     ]
+    db.undo()
+    assert db.contents() == before
+
+
+def test_collisions_are_derived_again_only_where_the_plan_does_not_know_all(db: Database) -> None:
+    statements: list[str] = []
+
+    def watch(engine: Engine) -> None:
+        event.listen(
+            engine, "before_cursor_execute", lambda _, __, said, *___: statements.append(said)
+        )
+
+    def derived() -> bool:
+        found = any("fkdoctor_contest" in said for said in statements)
+        statements.clear()
+        return found
+
+    db.execute(
+        LINK
+        + "create unique index on link (a, b); insert into link values (1, 1, 'p'), (2, 2, 'p')"
+    )
+    assert db.apply(db.plan(), watch=watch).deleted == 4
+    assert statements
+    assert not derived()
+    db.undo()
+    path = db.plan()
+    db.execute("insert into link values (3, 4, 'p'), (4, 5, 'p')")
+    assert db.apply(path, watch=watch).stale == (2,)
+    assert derived()
+
+
+def test_a_link_that_came_after_the_plan_leaves_its_cluster_alone(db: Database) -> None:
+    db.execute(
+        LETTER
+        + """create table pair (id int primary key, a int references letter,
+            b int references letter);
+        insert into pair values (1, 1, 4), (2, 2, 5), (3, 1, 2);"""
+    )
+    path = db.plan(rules=(("links", "pair=delete"),))
+    db.execute("insert into pair values (4, 4, 5)")
+    before = db.contents()
+    done = db.apply(path)
+    assert done.stale == (2,)
+    assert db.execute("select * from pair order by id") == [(1, 1, 4), (2, 1, 5), (4, 4, 5)]
     db.undo()
     assert db.contents() == before
 

@@ -34,6 +34,52 @@ RULES = {
     "and": ("note bool", "true, null, false", "and", False),
     "or": ("note bool", "false, null, true", "or", True),
     "concat": ("note text", "'b', 'a', 'b'", "concat", "b; a"),
+    "union of arrays": (
+        "note int[]",
+        "'{3,1}', null, '{2,3,null,4}'",
+        "union",
+        [3, 1, 2, None, 4],
+    ),
+    "union of texts": (
+        "note text[]",
+        "null, '{b,\"a,b\"}', '{a,b}'",
+        "union",
+        ["b", "a,b", "a"],
+    ),
+    "union of empty arrays": ("note int[]", "'{}', null, '{}'", "union", []),
+    "union of no arrays": ("note int[]", "null, null, null", "union", None),
+    "union of lists": (
+        "note jsonb",
+        "null, '[2, {\"a\": 1}]', '[\"2\", 2, 1]'",
+        "union",
+        [2, {"a": 1}, "2", 1],
+    ),
+    "union of objects": (
+        "note jsonb",
+        '\'{"a": 1}\', \'{"a": 2, "b": {"c": 1}}\', \'{"b": 3, "d": null}\'',
+        "union",
+        {"a": 1, "b": {"c": 1}, "d": None},
+    ),
+    "union of kinds": ("note jsonb", "'[1]', '{\"a\": 2}', '7'", "union", [1]),
+    "union of scalars": ("note jsonb", "'\"x\"', '[1]', null", "union", "x"),
+    "expression": (
+        "note int",
+        "1, 5, 3",
+        "(survivor.note * 100 + sum(duplicate.note) * count(duplicate.id) % 7)",
+        102,
+    ),
+    "expression with order": (
+        "note text",
+        "'a', 'b', 'c'",
+        "(string_agg(duplicate.note, '%:x ' order by duplicate.at) || survivor.note)",
+        "c%:x ba",
+    ),
+    "expression with a condition": (
+        "note bool",
+        "false, null, true",
+        "(case when bool_or(duplicate.note) then true else survivor.note end)",
+        True,
+    ),
     "concat with a separator": ("note text", "'x', null, 'y'", "concat: / ", "x / y"),
 }
 
@@ -165,6 +211,15 @@ def test_colliding_rows_take_over_what_they_lack(db: Database) -> None:
         ("note=newest:nothing", "has no column nothing"),
         ("note=sum", "function pg_catalog.sum(text) does not exist"),
         ("visit.letter_id=max", None),
+        ("note=union", "has no union"),
+        ("note=(note || 'x')", "every column is of the survivor or of a duplicate"),
+        ("note=(duplicate.note)", "must appear in the GROUP BY"),
+        ("note=(max(duplicate.nothing))", "names duplicate.nothing"),
+        ("note=((select max(note) from letter))", "may only compute"),
+        ("note=(survivor.note) from letter; drop table letter", "cannot be read as SQL"),
+        ("note=(row_number() over (order by survivor.note))", "windows"),
+        ("note=(1)", "names no column"),
+        ("note=(survivor.id / 0)", "division by zero"),
     ],
 )
 def test_rules_that_cannot_be_are_refused(db: Database, field: str, complaint: str | None) -> None:
