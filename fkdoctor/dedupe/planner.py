@@ -183,7 +183,7 @@ def plan_dedupe(
                 *_unreplicable(connection, derivation, repoints),
                 *obstacles,
             ),
-            caveats=tuple(_caveats(schema, derivation)),
+            caveats=(*_caveats(schema, derivation), *_outdated_views(connection, involved)),
             oversized=oversized,
             oversized_rows=oversized_rows,
         )
@@ -298,6 +298,13 @@ def _caveats(schema: Schema, derivation: Derivation) -> Iterator[str]:
         for embedded in derivation.embedded()
     }
     return iter(told)
+
+
+def _outdated_views(connection: Connection, tables: Sequence[TableName]) -> Iterator[str]:
+    for row in execute_query(connection, "dedupe/materialized"):
+        if TableName(row.schema, row.name) in tables:
+            table = TableName(row.schema, row.name)
+            yield f"materialized view {row.view} reads {table}: refresh it afterwards"
 
 
 def _unreplicable(
