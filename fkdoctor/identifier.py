@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import string
+from functools import lru_cache
 
 from fkdoctor.errors import ConfigError
 
@@ -38,6 +39,7 @@ _FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*')
 
 
+@lru_cache(maxsize=16_384)
 def quote(name: str) -> str:
     """The identifier as SQL text, in double quotes only where PostgreSQL needs them."""
     if _PLAIN.match(name) and name not in KEYWORDS:
@@ -76,6 +78,15 @@ def split_qualified(text: str) -> tuple[str, ...]:
         why="A name is table or schema.table; parts with dots, spaces or capitals go in quotes.",
         next="""For example: mlops.job_postings, or 'mlops."Job Postings"' in a shell.""",
     )
+
+
+def read_schemas(search_path: str) -> tuple[str, ...]:
+    """The schemas of a search_path as it is written, `"$user"` included; () if it is none."""
+    try:
+        parts = [split_qualified(part.strip()) for part in search_path.split(",") if part.strip()]
+    except ConfigError:
+        return ()
+    return tuple(part[0] for part in parts)
 
 
 def shorten(name: str, suffix: str = "") -> str:

@@ -73,7 +73,7 @@ class TriggerState(Enum):
     DISABLED = "D"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
     """A column. `base_type` is the type under all domains, without a length.
 
@@ -93,7 +93,7 @@ class Column:
     highest: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class IndexKey:
     """One key of an index: a column or an expression.
 
@@ -109,7 +109,7 @@ class IndexKey:
     nulls_first: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Index:
     """An index, whether or not a constraint owns it. `parent` is the index it is a partition of."""
 
@@ -189,6 +189,18 @@ class TriggerFunction:
     name: str
     language: str
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsertSource:
+    """SQL in which INSERT … ON CONFLICT may stand: a function's, or that of statements that ran.
+
+    `search_path` is what a bare name in it is looked up in, () where that is not known.
+    """
+
+    label: str
+    source: str
+    search_path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,7 +297,7 @@ class Table:
         return ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KeyOperator:
     """The equality a foreign key uses for one column pair.
 
@@ -300,7 +312,7 @@ class KeyOperator:
     families: frozenset[str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KeyTrigger:
     """One of PostgreSQL's own triggers that make a foreign key work."""
 
@@ -310,7 +322,7 @@ class KeyTrigger:
     state: TriggerState
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KeyClone:
     """The copy of a foreign key that PostgreSQL keeps for one partition."""
 
@@ -321,7 +333,7 @@ class KeyClone:
     triggers: tuple[KeyTrigger, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignKey:
     """A foreign key as it was written; the copies for partitions are in `clones`.
 
@@ -376,7 +388,7 @@ class ForeignKey:
         return self.set_columns or self.referencing_columns
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LogicalKey(ForeignKey):
     """A reference that no constraint declares, in the form of a key.
 
@@ -635,6 +647,7 @@ class Schema:
     unread: tuple[Unread, ...]
     replica_settings: tuple[ReplicaSetting, ...] = ()
     trigger_functions: tuple[TriggerFunction, ...] = ()
+    upsert_sources: tuple[UpsertSource, ...] = ()
     references: tuple[LogicalReference, ...] = ()
     soft_delete_column: str = "deleted_at"
     row_counts: tuple[RowCount, ...] = ()
@@ -737,6 +750,9 @@ class Schema:
 
     def row_estimate(self, name: TableName) -> int | None:
         """How many rows PostgreSQL believes the table or its partitions to have; None: no idea."""
+        table = self.table(name)
+        if table.kind is not TableKind.PARTITIONED:
+            return table.row_estimate
         known = [leaf.row_estimate for leaf in self.leaves(name) if leaf.row_estimate is not None]
         return sum(known) if known else None
 

@@ -1,4 +1,4 @@
-"""What does a CHECK say about rows of which only is known which columns are NULL?
+"""What does a CHECK say about rows of which only is known which columns are NULL or a constant?
 
 Its text is parsed and followed with every choice that is left open: other columns NULL or not,
 comparisons true or false, alike wherever the same values are compared. What this does not
@@ -24,7 +24,7 @@ MOST_WORLDS = 4_096
 
 
 class Effect(Enum):
-    """Whether a row that a CHECK allows is refused once some of its columns are NULL."""
+    """Whether a row that a CHECK allows is refused once some of its columns are written."""
 
     NEVER = auto()
     SOMETIMES = auto()
@@ -32,22 +32,29 @@ class Effect(Enum):
     UNKNOWN = auto()
 
 
-def effect_of_nulls(
-    definition: str, filled: Iterable[str], nulled: Iterable[str], not_null: Iterable[str]
+Constant = int | Decimal | None
+"""A value that is written: NULL or a number."""
+
+
+def effect_of_writing(
+    definition: str,
+    filled: Iterable[str],
+    written: Mapping[str, Constant],
+    not_null: Iterable[str],
 ) -> Effect:
-    """What happens to rows in which `filled` had values when `nulled` of these become NULL.
+    """What happens to rows in which `filled` had values when columns become what is `written`.
 
     `definition` is as pg_get_constraintdef prints it; `not_null` are columns that always have one.
     """
     check = _parse_check(definition)
     if check is None:
         return Effect.UNKNOWN
-    before, after = frozenset((*filled, *not_null)), frozenset(nulled)
-    if check.columns.isdisjoint(after):
+    before = frozenset((*filled, *not_null))
+    if check.columns.isdisjoint(written):
         return Effect.NEVER
     refused = kept = False
     try:
-        for was, becomes in _explore(check.tree, before, (frozenset(), after)):
+        for was, becomes in _explore(check.tree, before, ({}, written)):
             if was is not False:
                 refused |= becomes is False
                 kept |= becomes is not False
@@ -66,7 +73,7 @@ def forbids(definition: str, null: Iterable[str], filled: Iterable[str]) -> bool
     try:
         return all(
             holds is False
-            for (holds,) in _explore(check.tree, frozenset(filled), (frozenset(null),))
+            for (holds,) in _explore(check.tree, frozenset(filled), (dict.fromkeys(null),))
         )
     except _NotUnderstood:
         return False
@@ -102,15 +109,15 @@ class _Check:
 
 
 def _explore(
-    tree: exp.Expr, filled: frozenset[str], nulls: tuple[frozenset[str], ...]
+    tree: exp.Expr, filled: frozenset[str], writes: tuple[Mapping[str, Constant], ...]
 ) -> Iterator[tuple[bool | None, ...]]:
-    """In every world that differs: whether it holds, once with each of these columns NULL."""
+    """In every world that differs: whether it holds, once with each of these columns written."""
     waiting: list[dict[str, bool]] = [{}]
     worlds = 0
     while waiting:
         answers = waiting.pop()
         try:
-            yield tuple(_Evaluation(answers, filled, null).truth(tree) for null in nulls)
+            yield tuple(_Evaluation(answers, filled, written).truth(tree) for written in writes)
         except _Open as open_:
             worlds += 1
             if worlds > MOST_WORLDS:
@@ -179,11 +186,11 @@ class _Evaluation:
     """The value of expressions in one world."""
 
     def __init__(
-        self, answers: Mapping[str, bool], filled: frozenset[str], nulls: frozenset[str]
+        self, answers: Mapping[str, bool], filled: frozenset[str], written: Mapping[str, Constant]
     ) -> None:
         self._answers = answers
         self._filled = filled
-        self._nulls = nulls
+        self._written = written
 
     def truth(self, node: exp.Expr) -> bool | None:
         """The value as a condition."""
@@ -218,6 +225,8 @@ class _Evaluation:
             case "Neg":
                 return self._negative(node)
             case "Column":
+                if node.name in self._written:
+                    return self._written[node.name]
                 return None if self._is_null(node.name) else _Some(node.sql())
             case "And" | "Or":
                 return self._junction(node, decisive=kind == "Or")
@@ -260,9 +269,7 @@ class _Evaluation:
             raise _Open(question) from None
 
     def _is_null(self, column: str) -> bool:
-        if column in self._nulls or column in self._filled:
-            return column in self._nulls
-        return self._ask(f"{column} IS NULL")
+        return column not in self._filled and self._ask(f"{column} IS NULL")
 
     def _junction(self, node: exp.Expr, *, decisive: bool) -> bool | None:
         sides = [self.truth(node.this)]

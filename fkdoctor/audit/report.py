@@ -12,13 +12,21 @@ from functools import cached_property
 from fkdoctor.audit.finding import Finding, Rule, Severity
 from fkdoctor.audit.rules import RULES
 from fkdoctor.errors import ConfigError, UnknownName
+from fkdoctor.garbage import garbage_uncollected
 from fkdoctor.inspect.graph import partition_family
 from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
 
 
 def audit_schema(schema: Schema, rules: Iterable[Rule] = RULES) -> tuple[Finding, ...]:
     """Everything the rules find, gravest first, then by rule and subject."""
-    findings = [
+    with garbage_uncollected():
+        findings = _find(schema, rules)
+    findings.sort(key=lambda finding: (-finding.severity, finding.rule.id, finding.subject))
+    return tuple(findings)
+
+
+def _find(schema: Schema, rules: Iterable[Rule]) -> list[Finding]:
+    return [
         Finding(
             rule=rule,
             severity=rule.severity if evidence.severity is None else evidence.severity,
@@ -32,8 +40,6 @@ def audit_schema(schema: Schema, rules: Iterable[Rule] = RULES) -> tuple[Finding
         for rule in rules
         for evidence in rule.check(schema)
     ]
-    findings.sort(key=lambda finding: (-finding.severity, finding.rule.id, finding.subject))
-    return tuple(findings)
 
 
 LEDGER_SCHEMA = "fkdoctor"

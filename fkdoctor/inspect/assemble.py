@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
-from fkdoctor.identifier import quote
+from fkdoctor.identifier import quote, read_schemas
 from fkdoctor.schema import (
     Column,
     Constraint,
@@ -32,6 +32,7 @@ from fkdoctor.schema import (
     TriggerFunction,
     TriggerState,
     Unread,
+    UpsertSource,
 )
 
 Value = TypeVar("Value")
@@ -144,7 +145,16 @@ def assemble_schema(catalog: Catalog, present: Collection[int] | None = None) ->
             TriggerFunction(name=row.name, language=row.language, source=row.source)
             for row in rows["trigger_functions"]
         ),
+        upsert_sources=tuple(_upsert_sources(rows)),
     )
+
+
+def _upsert_sources(rows: Mapping[str, Rows]) -> Iterator[UpsertSource]:
+    for row in rows["upserting_functions"]:
+        path = read_schemas(row.search_path) if row.search_path is not None else ()
+        yield UpsertSource(label=row.name, source=row.source, search_path=path)
+    for row in rows["upserting_statements"]:
+        yield UpsertSource(label=f"pg_stat_statements {row.number}", source=row.source)
 
 
 _TABLE_KINDS = frozenset(kind.value for kind in TableKind)

@@ -6,18 +6,16 @@ not read are named in `Schema.unread`, never passed over in silence.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import INSUFFICIENT_PRIVILEGE, read_snapshot, sqlstate
+from fkdoctor.garbage import garbage_uncollected
 from fkdoctor.inspect.assemble import Catalog, Rows, SchemaChanged, assemble_schema
 from fkdoctor.inspect.failure import LOCK_TIMEOUT_MS, explain_failure, passes
 from fkdoctor.resources import execute_query
 from fkdoctor.schema import Schema, Unread
+from fkdoctor.statement.statistics import find_upserting_statements
 
 # First those that print definitions, which look at the present: the sooner after the snapshot, the
 # less can have been dropped meanwhile.
@@ -38,6 +36,8 @@ _QUERIES = (
     "rules",
     "owner_rights",
     "subscriptions",
+    "upserting_functions",
+    "statement_statistics",
     "highest_values",
     "replica_settings",
     "server",
@@ -53,6 +53,8 @@ _OPTIONAL = frozenset(
         "subscriptions",
         "trigger_functions",
         "triggers",
+        "upserting_functions",
+        "upserting_statements",
     }
 )
 
@@ -69,24 +71,12 @@ def inspect_database(connection: Connection, *, statement_timeout: int = 0) -> S
     """
     for tries in range(1, _TRIES + 1):
         try:
-            with _garbage_uncollected():
+            with garbage_uncollected():
                 return _read_schema(connection, statement_timeout)
         except (DBAPIError, SchemaChanged) as error:
             if tries == _TRIES or not passes(error):
                 raise explain_failure(connection, error) from error
     raise AssertionError("the last try returns or raises")
-
-
-@contextmanager
-def _garbage_uncollected() -> Iterator[None]:
-    """No search for garbage while many values are made and none is dropped: a fifth of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _read_schema(connection: Connection, statement_timeout: int) -> Schema:
@@ -105,20 +95,36 @@ def _read_schema(connection: Connection, statement_timeout: int) -> Schema:
 def _read_catalog(connection: Connection) -> Catalog:
     rows: dict[str, Rows] = {}
     unread = []
-    for name in _QUERIES:
+    for name in (*_QUERIES, "upserting_statements"):
         savepoint = connection.begin_nested()
         try:
-            rows[name] = _rows(connection, name)
+            rows[name] = (
+                _upserting_statements(connection, rows["statement_statistics"])
+                if name == "upserting_statements"
+                else _rows(connection, name)
+            )
         except DBAPIError as error:
             savepoint.rollback()
+            rows[name] = ()
+            if name == "upserting_statements" and sqlstate(error) == _NOT_LOADED:
+                continue
             if name not in _OPTIONAL or sqlstate(error) != INSUFFICIENT_PRIVILEGE:
                 raise
-            rows[name] = ()
             reason = str(error.orig).splitlines()[0]
             unread.append(Unread(subject=name.replace("_", " "), reason=reason))
         else:
             savepoint.commit()
     return Catalog(rows=rows, unread=tuple(unread))
+
+
+_NOT_LOADED = "55000"
+"""pg_stat_statements is created, and not in shared_preload_libraries."""
+
+
+def _upserting_statements(connection: Connection, where: Rows) -> Rows:
+    if not where:
+        return ()
+    return connection.execute(find_upserting_statements(where[0].schema)).all()
 
 
 def _rows(connection: Connection, name: str) -> Rows:

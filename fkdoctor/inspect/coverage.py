@@ -81,15 +81,11 @@ def _judge(schema: Schema, key: ForeignKey, index: Index) -> tuple[Support, str]
         return Support.NONE, f"leaves out references: WHERE {index.predicate}"
     if index.method == "brin":
         return Support.NONE, "is a BRIN index, which finds blocks and not rows"
-    obstacles = [_key_obstacle(schema, key, index, place) for place in range(len(index.keys))]
     wanted = set(key.referencing_columns)
     # GIN finds each of its columns equally well, in any position; the others from the left.
-    places = range(len(index.keys) if index.method == "gin" else len(wanted))
-    found = {
-        part.column
-        for place, part in enumerate(index.keys)
-        if place in places and not obstacles[place]
-    }
+    usable = index.keys if index.method == "gin" else index.keys[: len(wanted)]
+    obstacles = [_key_obstacle(schema, key, index, place) for place in range(len(usable))]
+    found = {part.column for part, obstacle in zip(usable, obstacles, strict=True) if not obstacle}
     if found == wanted:
         return Support.FULLY, ""
     if not found or (obstacles[0] and index.method != "gin"):

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from fkdoctor.errors import ConfigError, FkdoctorError
-from fkdoctor.identifier import split_qualified
+from fkdoctor.errors import ConfigError
+from fkdoctor.identifier import read_schemas
 from fkdoctor.inspect.models import look_here
 from fkdoctor.schema import LogicalReference, ModelKey, ModelPolymorph, Schema, TableName
 
@@ -73,11 +73,7 @@ def read_search_path(options: str) -> tuple[str, ...]:
     found = _SEARCH_PATH.search(options)
     if found is None:
         return ()
-    parts = re.sub(r"\\(.)", r"\1", found[1]).split(",")
-    try:
-        return tuple(split_qualified(part.strip())[0] for part in parts if part.strip())
-    except FkdoctorError:
-        return ()
+    return read_schemas(re.sub(r"\\(.)", r"\1", found[1]))
 
 
 def with_django_models(

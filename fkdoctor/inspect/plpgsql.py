@@ -71,8 +71,8 @@ def read_trigger_function(
     if depth is not None:
         facts["pg_trigger_depth"] = depth
     try:
-        statements = _Reader(_tokens(source)).read_function()
-    except _Unreadable:
+        statements = _Reader(read_tokens(source)).read_function()
+    except Unreadable:
         return _NOTHING_KNOWN
     walk = _Walk(facts)
     if walk.follow(statements):
@@ -80,7 +80,7 @@ def read_trigger_function(
     return Behaviour(returns=frozenset(walk.returns), restores=frozenset(walk.restores))
 
 
-class _Unreadable(Exception):
+class Unreadable(Exception):
     """The source is not what this reader takes PL/pgSQL for."""
 
 
@@ -97,7 +97,7 @@ _TOKEN = re.compile(
 )
 
 
-def _tokens(source: str) -> list[str]:
+def read_tokens(source: str) -> list[str]:
     """Words in lower case, signs, and texts as they are written; comments are left out."""
     found: list[str] = []
     position = 0
@@ -121,7 +121,7 @@ def _end_of_comment(source: str, position: int) -> int:
         depth += 1 if match[0] == "/*" else -1
         if not depth:
             return match.end()
-    raise _Unreadable
+    raise Unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ class _Reader:
 
     def _next(self) -> str:
         if self._at >= len(self._tokens):
-            raise _Unreadable
+            raise Unreadable
         self._at += 1
         return self._tokens[self._at - 1]
 

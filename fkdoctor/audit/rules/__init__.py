@@ -22,8 +22,10 @@ from fkdoctor.audit.rules import (
     rows,
     shape,
     soft_delete,
+    tenants,
     types,
     undeclared,
+    upserts,
 )
 
 RULES: tuple[Rule, ...] = tuple(
@@ -45,8 +47,10 @@ RULES: tuple[Rule, ...] = tuple(
             *rows.RULES,
             *shape.RULES,
             *soft_delete.RULES,
+            *tenants.RULES,
             *types.RULES,
             *undeclared.RULES,
+            *upserts.RULES,
         ),
         key=lambda rule: rule.id,
     )

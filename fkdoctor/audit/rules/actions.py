@@ -20,11 +20,7 @@ def find_impossible_set_null(schema: Schema) -> Iterator[Evidence]:
     """The keys whose SET NULL PostgreSQL must refuse, whatever the rows are."""
     for key, event, columns in keys_doing(schema, ReferentialAction.SET_NULL):
         obstacles = null_obstacles(schema, key, columns)
-        kept = [name for name in key.referencing_columns if name not in columns]
-        if key.match is MatchType.FULL and kept:
-            obstacles.append(
-                f"MATCH FULL does not allow NULL beside {columns_of(tuple(kept))}, which is kept"
-            )
+        obstacles += _beside_values(key, columns, "kept")
         if obstacles:
             yield _failing_action(
                 schema, key, f"ON {event} SET NULL", columns, obstacles, _allow_null(schema, key)
@@ -36,17 +32,27 @@ def find_impossible_set_default(schema: Schema) -> Iterator[Evidence]:
     for key, event, columns in keys_doing(schema, ReferentialAction.SET_DEFAULT):
         without = tuple(name for name in columns if not has_default(_column(schema, key, name)))
         obstacles = null_obstacles(schema, key, without)
+        obstacles += _beside_values(key, without, "not NULL")
         if obstacles:
             yield _failing_action(
                 schema, key, f"ON {event} SET DEFAULT", without, obstacles, sql=None
             )
 
 
+def _beside_values(key: ForeignKey, nulled: tuple[str, ...], what: str) -> list[str]:
+    """That NULL in these columns alone is refused, if it is."""
+    others = tuple(name for name in key.referencing_columns if name not in nulled)
+    if key.match is not MatchType.FULL or not (nulled and others):
+        return []
+    return [f"MATCH FULL does not allow NULL beside {columns_of(others)}, which is {what}"]
+
+
 def find_set_default_without_default(schema: Schema) -> Iterator[Evidence]:
     """The keys whose SET DEFAULT is in truth a SET NULL."""
     for key, event, columns in keys_doing(schema, ReferentialAction.SET_DEFAULT):
         without = tuple(name for name in columns if not has_default(_column(schema, key, name)))
-        if without and not null_obstacles(schema, key, without):
+        obstacles = null_obstacles(schema, key, without)
+        if without and not obstacles and not _beside_values(key, without, ""):
             yield Evidence(
                 subject=key.label,
                 detail=(
@@ -204,7 +210,8 @@ RULES = (
         name="impossible-set-default",
         severity=Severity.ERROR,
         condition=(
-            "The key does SET DEFAULT, a column it would write has no default, and may not be NULL."
+            "The key does SET DEFAULT, and a column it would write has no default, and may not be "
+            "NULL, or not alone by MATCH FULL."
         ),
         effect=(
             "Without a default PostgreSQL writes NULL, which the column forbids: the DELETE of "

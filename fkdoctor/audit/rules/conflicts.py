@@ -113,7 +113,7 @@ def _conflicts(
 def _beside(schema: Schema, key: ForeignKey) -> Iterator[ForeignKey]:
     """The table's other keys, but those between the same columns, which are told as twins."""
     for other in schema.keys_from(key.referencing):
-        if (other.referenced, _pairs(other)) != (key.referenced, _pairs(key)):
+        if other.referenced != key.referenced or _pairs(other) != _pairs(key):
             yield other
 
 

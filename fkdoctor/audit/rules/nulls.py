@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 
 from fkdoctor.audit import remedy
-from fkdoctor.audit.condition import Effect, effect_of_nulls, forbids
+from fkdoctor.audit.condition import Constant, Effect, effect_of_writing, forbids
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.rules.actions import (
     SET_COLUMNS_SINCE,
@@ -18,6 +19,7 @@ from fkdoctor.audit.rules.actions import (
 from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.schema import (
+    Column,
     Constraint,
     Flaw,
     ForeignKey,
@@ -31,31 +33,62 @@ from fkdoctor.schema import (
 
 
 def find_refused_nulls(schema: Schema) -> Iterator[Evidence]:
-    """The keys whose SET NULL a CHECK refuses, for every row or for some."""
-    for key, action, columns in _nulling(schema):
+    """The keys whose SET NULL or SET DEFAULT a CHECK refuses, for every row or for some."""
+    for key, action, written in _writing(schema):
+        columns = tuple(written)
+        any_value = any(value is not None for value in written.values())
         told: dict[str, Severity] = {}
         for table in _holding(schema, key):
             always_filled = [column.name for column in table.columns if column.not_null]
             for check in _checks(table, columns):
-                effect = effect_of_nulls(
-                    check.definition, key.referencing_columns, columns, always_filled
+                effect = effect_of_writing(
+                    check.definition, key.referencing_columns, written, always_filled
                 )
                 which = f"{quote(check.name)}, {_condition(check)}"
                 if effect is Effect.ALWAYS:
-                    told[f"{which}, allows no row without it"] = Severity.ERROR
+                    refused = "with it" if any_value else "without it"
+                    told[f"{which}, allows no row {refused}"] = Severity.ERROR
                 elif effect is Effect.SOMETIMES:
                     told[f"{which}, does not allow that in every row"] = Severity.WARNING
         if told:
             yield Evidence(
                 subject=key.label,
                 detail=(
-                    f"{action} writes NULL into {columns_of(columns)} of "
+                    f"{action} writes {'the default' if any_value else 'NULL'} into "
+                    f"{columns_of(columns)} of "
                     f"{with_rows(schema, key.referencing)}, but {listed(told)}: then the command "
                     f"on {key.referenced} fails."
                 ),
                 keys=(key,),
                 severity=max(told.values()),
             )
+
+
+def _writing(schema: Schema) -> Iterator[tuple[ForeignKey, str, Mapping[str, Constant]]]:
+    """The keys that write NULL or a constant, on which event by which action, and what they write.
+
+    Without those that NOT NULL stops.
+    """
+    for key, action, columns in _nulling(schema):
+        yield key, action, dict.fromkeys(columns)
+    for key, event, columns in keys_doing(schema, ReferentialAction.SET_DEFAULT):
+        table = schema.table(key.referencing)
+        defaults = {name: read_constant(table.column(name)) for name in columns}
+        known = {name: value for name, value in defaults.items() if value is not None}
+        if len(known) == len(columns):
+            yield key, f"ON {event} SET DEFAULT", known
+
+
+_NUMBER = re.compile(r"\(?'?(-?\d+(?:\.\d+)?)'?\)?(?:::[a-z ]+(?:\(\d+(?:,\d+)?\))?)?")
+_NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric"})
+
+
+def read_constant(column: Column) -> int | Decimal | None:
+    """The number that is the column's default; None where it is anything else."""
+    found = _NUMBER.fullmatch(column.default or "") if column.base_type in _NUMBERS else None
+    if found is None or column.identity:
+        return None
+    return Decimal(found[1]) if "." in found[1] else int(found[1])
 
 
 def _nulling(schema: Schema) -> Iterator[tuple[ForeignKey, str, tuple[str, ...]]]:
@@ -284,9 +317,9 @@ RULES = (
         name="null-against-check",
         severity=Severity.ERROR,
         condition=(
-            "The key does SET NULL, and a CHECK constraint allows no row in which the column is "
-            "NULL instead of filled. A warning where that depends on other columns. Conditions "
-            "that are not understood are left out."
+            "The key does SET NULL, or SET DEFAULT with a number, and a CHECK constraint allows no "
+            "row in which the column is that instead of filled. A warning where that depends on "
+            "other columns. Conditions that are not understood are left out."
         ),
         effect=(
             "The DELETE of the referenced row fails with the name of the CHECK. That is common "

@@ -22,6 +22,8 @@ def find_powerless_owners(schema: Schema) -> Iterator[Evidence]:
         if not key.enforced:
             continue
         here, there = schema.table(key.referencing), schema.table(key.referenced)
+        if not (here.owner_lacks or there.owner_lacks):
+            continue
         needs = (
             (
                 there,

@@ -31,7 +31,7 @@ def find_unique_over_deleted(schema: Schema) -> Iterator[Evidence]:
         if mark is None or table.partition_of is not None:
             continue
         for index in table.indexes:
-            if not _occupied_by_deleted(table, index, mark):
+            if not occupied_by_deleted(table, index, mark):
                 continue
             columns = tuple(part.column for part in index.keys if part.column is not None)
             used = _referencing(schema, table.name, columns)
@@ -54,7 +54,7 @@ def find_unique_over_deleted(schema: Schema) -> Iterator[Evidence]:
             )
 
 
-def _occupied_by_deleted(table: Table, index: Index, mark: Column) -> bool:
+def occupied_by_deleted(table: Table, index: Index, mark: Column) -> bool:
     """Whether it keeps a value for a row that is marked, a value that somebody chose."""
     plain = index.columns
     if not index.unique or index.primary or not index.valid or plain is None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fkdoctor.audit import Severity
-from fkdoctor.audit.condition import Effect, effect_of_nulls, forbids
+from fkdoctor.audit.condition import Effect, effect_of_writing, forbids
 
 UP = "create table up (id int primary key); insert into up values (0), (1), (2);"
 
@@ -83,8 +83,9 @@ def random_condition(random: Random, depth: int) -> str:
     )
 
 
+@pytest.mark.parametrize("written", [None, 2, 0])
 def test_conditions_are_judged_as_postgresql_evaluates_them(
-    execute: Callable[[str], list[tuple[Any, ...]]],
+    execute: Callable[[str], list[tuple[Any, ...]]], written: int | None
 ) -> None:
     """Every row of a small world, with values and NULLs: allowed before, refused afterwards?"""
     random = Random(12)
@@ -110,16 +111,17 @@ def test_conditions_are_judged_as_postgresql_evaluates_them(
             f"select count(*) filter (where after is false), count(*) filter (where after is not"
             f" false), (select count(*) {world} where b is not null and (select {condition} from"
             f" (values (null::int, b, k)) as r (a, b, k)) is not false) from (select (select"
-            f" {condition} from (values (null::int, b, k)) as r (a, b, k)) as after {world}"
+            f" {condition} from (values ({'null' if written is None else written}::int, b, k))"
+            f" as r (a, b, k)) as after {world}"
             f" where ({condition}) is not false) as rows"
         )
-        effect = effect_of_nulls(definition, ["a"], ["a"], ["k"])
+        effect = effect_of_writing(definition, ["a"], {"a": written}, ["k"])
         understood += effect is not Effect.UNKNOWN
         if effect is Effect.NEVER:
             assert not refused, condition
         if effect is Effect.ALWAYS:
             assert not kept, condition
-        if effect is Effect.SOMETIMES and ">" not in condition:
+        if effect is Effect.SOMETIMES and ">" not in condition and written is None:
             assert refused, condition
         if forbids(definition, ["a"], ["b", "k"]):
             assert not half, condition
