@@ -4,8 +4,9 @@
 
 makes a database of its own, which is dropped afterwards, with that many referencing rows. Writers
 insert into the referencing and update the referenced table, readers read both, each statement in a
-transaction of its own; of each kind the longest statement is told. What counts is the ratio of the
-two lines at the end, taken in one run on one machine.
+transaction of its own; of each kind the longest statement is told. Then the same again with a
+reader's transaction in the way, which stays open for `--hold` seconds. What counts are the ratios
+at the end, taken in one run on one machine.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import argparse
 import random
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from uuid import uuid4
 
 import psycopg2
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from scratch import database
+from psycopg2.extensions import make_dsn
 
 import fkdoctor.revise  # registers op.change_on_delete
 from fkdoctor.config import Config
@@ -44,6 +47,7 @@ NAIVE = """
         on delete cascade;
     commit
 """
+RESTORE = NAIVE.replace("on delete cascade", "")
 STATEMENTS = {
     "insert": "insert into recommendation (letter_id) values (%s)",
     "update": "update letter set read_count = read_count + 1 where id = %s",
@@ -60,21 +64,36 @@ def main() -> None:
     )
     words.add_argument("--url", required=True, help="a server on which databases may be created")
     words.add_argument("--rows", type=int, default=1_000_000, help="referencing rows")
+    words.add_argument("--hold", type=float, default=5, help="seconds; 0: nothing in the way")
     given = words.parse_args()
-    with database(given.url) as url:
+    with _make_database(given.url) as url:
         letters = max(1_000, given.rows // 10)
         print(f"loading {given.rows:,} referencing and {letters:,} referenced rows", flush=True)
         _run(url, TABLES.format(rows=given.rows, letters=letters))
         _run(url, "vacuum analyze")
-        print(f"\n{'':24}{'lasts':>9}{'writer':>9}{'reader':>9}   (longest wait, seconds)")
-        _measure("nothing", url, letters, lambda: time.sleep(3))
-        naive = _measure("drop and add", url, letters, lambda: _run(url, NAIVE))
-        _run(url, NAIVE.replace("on delete cascade", ""))
-        safe = _measure("op.change_on_delete", url, letters, lambda: _change(url))
-        print(
-            f"\nA writer waits {naive[0] / safe[0]:,.1f} times, a reader {naive[1] / safe[1]:,.1f} "
-            "times as long with a plain drop and add."
-        )
+        print(f"\n{'':32}{'lasts':>9}{'writer':>9}{'reader':>9}   (longest wait, seconds)")
+        measure = partial(_measure, url, letters)
+        measure("nothing", lambda: time.sleep(3))
+        ratios = [_compare(measure, url, "", 0)]
+        if given.hold:
+            with_it = f", {given.hold:g} s in the way"
+            _run(url, RESTORE)
+            ratios.append(_compare(measure, url, with_it, given.hold))
+        for with_it, (writer, reader) in ratios:
+            print(
+                f"\nA writer waits {writer:,.1f} times, a reader {reader:,.1f} times as long "
+                f"with a plain drop and add{with_it}."
+            )
+
+
+def _compare(
+    measure: Callable[..., tuple[float, float]], url: str, with_it: str, hold: float
+) -> tuple[str, tuple[float, float]]:
+    """How many times as long a writer and a reader wait with a plain drop and add."""
+    naive = measure(f"drop and add{with_it}", lambda: _run(url, NAIVE), hold)
+    _run(url, RESTORE)
+    safe = measure(f"op.change_on_delete{with_it}", lambda: _change(url), hold)
+    return with_it, (naive[0] / safe[0], naive[1] / safe[1])
 
 
 def _change(url: str) -> None:
@@ -86,8 +105,13 @@ def _change(url: str) -> None:
             op.change_on_delete("recommendation", "k", "CASCADE", schema="public")
 
 
-def _measure(name: str, url: str, letters: int, work: Callable[[], None]) -> tuple[float, float]:
-    """The longest wait of a writer and of a reader while the work is done."""
+def _measure(
+    url: str, letters: int, name: str, work: Callable[[], None], hold: float = 0
+) -> tuple[float, float]:
+    """The longest wait of a writer and of a reader while the work is done.
+
+    Beside it a transaction that has read both tables stays open for `hold` seconds.
+    """
     done = threading.Event()
     longest = dict.fromkeys(STATEMENTS, 0.0)
     failed: list[str] = []
@@ -98,6 +122,11 @@ def _measure(name: str, url: str, letters: int, work: Callable[[], None]) -> tup
     for thread in threads:
         thread.start()
     time.sleep(1)
+    if hold:
+        holder = threading.Thread(target=_hold, args=(url, hold, reading := threading.Event()))
+        threads.append(holder)
+        holder.start()
+        reading.wait()
     began = time.monotonic()
     work()
     lasted = time.monotonic() - began
@@ -108,7 +137,7 @@ def _measure(name: str, url: str, letters: int, work: Callable[[], None]) -> tup
     writer = max(longest[kind] for kind in WRITING)
     reader = max(longest[kind] for kind in STATEMENTS if kind not in WRITING)
     deadlocks = f"   {len(failed)} statements failed in a deadlock" if failed else ""
-    print(f"{name:24}{lasted:>9.2f}{writer:>9.3f}{reader:>9.3f}{deadlocks}", flush=True)
+    print(f"{name:32}{lasted:>9.2f}{writer:>9.3f}{reader:>9.3f}{deadlocks}", flush=True)
     return writer, reader
 
 
@@ -132,10 +161,27 @@ def _use(
             time.sleep(0.002)
 
 
+def _hold(url: str, seconds: float, reading: threading.Event) -> None:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("select from recommendation limit 1; select from letter limit 1")
+        reading.set()
+        time.sleep(seconds)
+
+
 def _run(url: str, statements: str) -> None:
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute(statements)
+
+
+@contextmanager
+def _make_database(server: str) -> Iterator[str]:
+    name = f"fkd_bench_{uuid4().hex[:12]}"
+    _run(server, f"create database {name}")
+    try:
+        yield make_dsn(server, dbname=name)
+    finally:
+        _run(server, f"drop database {name}")
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ _EXAMPLES = 3
     multiple=True,
     metavar="TABLE=POLICY",
     help="Which of its rows stays when repointing makes them collide and they differ: refuse (the "
-    "default), keep_survivors, newest[:column], oldest[:column], most_complete, (SQL) [asc|desc], "
-    "merge_fields, demote(column = value).",
+    "default), skip (leave their clusters out), keep_survivors, newest[:column], oldest[:column], "
+    "most_complete, (SQL) [asc|desc], merge_fields, demote(column = value).",
 )
 @click.option(
     "--field",

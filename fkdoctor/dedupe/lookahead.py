@@ -168,15 +168,23 @@ def _find_unsettled(
         for because, named in links.items():
             yield _obstacle(because, "rows would reference one survivor twice", named)
     if rule.collisions == REFUSE:
-        differing: dict[str, list[str]] = {}
-        columns = comparison.compared_columns(table)
-        for row in connection.execute(comparison.select_differing(image, members)):
-            told = _tell_difference(columns, row.lost_values, row.kept_values)
-            pair = f"{_name_row(row.lost)} and {_name_row(row.kept)} differ in {told}"
-            differing.setdefault(row.because, []).append(pair)
-        for because, named in differing.items():
-            subject = f"{table.name} unique key {quote(because)}"
-            yield _obstacle(subject, "rows would collide once repointed", named)
+        yield from find_differing(connection, derivation, members)
+
+
+def find_differing(
+    connection: Connection, derivation: Derivation, members: MemberTable
+) -> Iterator[Obstacle]:
+    """The rows that collide and differ, by constraint, with what they differ in."""
+    table, image = members.table, derivation.images[members.table.name]
+    differing: dict[str, list[str]] = {}
+    columns = comparison.compared_columns(table)
+    for row in connection.execute(comparison.select_differing(image, members)):
+        told = _tell_difference(columns, row.lost_values, row.kept_values)
+        pair = f"{_name_row(row.lost)} and {_name_row(row.kept)} differ in {told}"
+        differing.setdefault(row.because, []).append(pair)
+    for because, named in differing.items():
+        subject = f"{table.name} unique key {quote(because)}"
+        yield _obstacle(subject, "rows would collide once repointed", named)
 
 
 def _tell_difference(

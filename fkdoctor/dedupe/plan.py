@@ -155,7 +155,8 @@ class DedupePlan:
     `fingerprint` is that of `tables`, the deduplicated table and all that reference it or rows that
     collide; `references` are those of them that only fkdoctor.toml declares. `survivors` can be
     more than the clusters, of which some are tied together; `refilled` of these, and of rows for
-    which others go, change by `fields`. `oversized` counts groups too large to be duplicates, which
+    which others go, change by `fields`. `left_out` tells of `skipped` clusters why they are not in
+    the plan. `oversized` counts groups too large to be duplicates, which
     are left alone.
     """
 
@@ -181,6 +182,8 @@ class DedupePlan:
     caveats: tuple[str, ...]
     oversized: int
     oversized_rows: int
+    skipped: int = 0
+    left_out: tuple[Obstacle, ...] = ()
 
     @property
     def needs_derivation(self) -> bool:

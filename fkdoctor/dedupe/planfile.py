@@ -280,6 +280,8 @@ def _read_head(document: dict[str, Any]) -> DedupePlan:
         caveats=_texts(document["caveats"]),
         oversized=int(document["oversized"]),
         oversized_rows=int(document["oversized_rows"]),
+        skipped=int(document["skipped"]),
+        left_out=tuple(Obstacle(**reason) for reason in document["left_out"]),
     )
 
 

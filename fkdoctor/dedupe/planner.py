@@ -25,9 +25,9 @@ from fkdoctor.dedupe.criteria import (
     parse_match,
     parse_survivor,
 )
-from fkdoctor.dedupe.derive import Derivation, derive_collisions, read_facts
+from fkdoctor.dedupe.derive import Derivation, read_facts
 from fkdoctor.dedupe.logical import follow_references, reference_obstacles
-from fkdoctor.dedupe.lookahead import judge_collisions, look_ahead, resolve
+from fkdoctor.dedupe.lookahead import look_ahead, resolve
 from fkdoctor.dedupe.mapping import match_map
 from fkdoctor.dedupe.obstacles import caveats, only_declared, table_obstacles
 from fkdoctor.dedupe.ordering import live_first, order_by
@@ -45,6 +45,7 @@ from fkdoctor.dedupe.plan import (
 )
 from fkdoctor.dedupe.planfile import check_place, write_plan
 from fkdoctor.dedupe.policy import MERGE_FIELDS
+from fkdoctor.dedupe.settle import derive_settled
 from fkdoctor.dedupe.work import fields_of
 from fkdoctor.errors import Blocked, ConfigError
 from fkdoctor.identifier import quote
@@ -59,9 +60,7 @@ from fkdoctor.statement.members import (
     MemberTable,
     analyze_members,
     carry_columns,
-    count_members,
     create_members,
-    relabel_clusters,
 )
 from fkdoctor.statement.pairs import survives
 
@@ -138,7 +137,6 @@ def plan_dedupe(
             oversized, oversized_rows = int(found[0]), int(found[1])
             connection.execute(sql.drop_oversized(members, criteria.max_cluster))
         _choose_survivors(connection, members, order, keys)
-        survivors, duplicates = connection.execute(count_members(members)).one()
         derivation = Derivation(
             schema=schema,
             facts=facts,
@@ -149,9 +147,7 @@ def plan_dedupe(
                 one for one in declared if not any(reference_obstacles(schema, [one]))
             ),
         )
-        derive_collisions(connection, derivation)
-        joined = _join_tied(connection, derivation)
-        resolutions = judge_collisions(connection, derivation)
+        settled = derive_settled(connection, derivation)
         repoints, obstacles = look_ahead(connection, derivation)
         references = tuple(r for r in declared if r.referenced in derivation.members)
         fields = tuple(_list_fields(derivation, criteria.fields))
@@ -170,22 +166,24 @@ def plan_dedupe(
             fingerprint=schema.fingerprint(involved),
             tables=involved,
             references=references,
-            clusters=survivors - joined,
-            survivors=survivors,
-            duplicates=duplicates,
+            clusters=settled.clusters,
+            survivors=settled.survivors,
+            duplicates=settled.duplicates,
             rules=criteria.rules,
             fields=fields,
             refilled=refilled,
-            resolutions=resolutions,
+            resolutions=settled.resolutions,
             repoints=repoints,
             obstacles=(
                 *reference_obstacles(schema, references),
                 *_unreplicable(connection, derivation, repoints),
                 *obstacles,
             ),
-            caveats=tuple(_caveats(schema, derivation)),
+            caveats=(*_caveats(schema, derivation), *_outdated_views(connection, involved)),
             oversized=oversized,
             oversized_rows=oversized_rows,
+            skipped=settled.skipped,
+            left_out=settled.left_out,
         )
         write_plan(path, plan, _read_clusters(connection, derivation))
     return plan
@@ -260,27 +258,6 @@ def _count_refilled(
     return refilled
 
 
-def _join_tied(connection: Connection, derivation: Derivation) -> int:
-    """Gives tied clusters the lowest of their numbers; says how many numbers that saves."""
-    above: dict[int, int] = {}
-
-    def find(cluster: int) -> int:
-        while (parent := above.get(cluster, cluster)) != cluster:
-            above[cluster] = above.get(parent, parent)
-            cluster = parent
-        return cluster
-
-    for one, other in sorted(derivation.ties):
-        first, second = sorted((find(one), find(other)))
-        if first != second:
-            above[second] = first
-    if above:
-        numbers = {"old": list(above), "new": [find(cluster) for cluster in above]}
-        for members in (*derivation.members.values(), *derivation.demoted.values()):
-            connection.execute(relabel_clusters(members), numbers)
-    return len(above)
-
-
 def _involved(schema: Schema, derivation: Derivation) -> tuple[TableName, ...]:
     """The tables with members, the deduplicated one first, and all that reference these."""
     referencing = {key.referencing for name in derivation.members for key in schema.keys_to(name)}
@@ -298,6 +275,13 @@ def _caveats(schema: Schema, derivation: Derivation) -> Iterator[str]:
         for embedded in derivation.embedded()
     }
     return iter(told)
+
+
+def _outdated_views(connection: Connection, tables: Sequence[TableName]) -> Iterator[str]:
+    for row in execute_query(connection, "dedupe/materialized"):
+        if TableName(row.schema, row.name) in tables:
+            table = TableName(row.schema, row.name)
+            yield f"materialized view {row.view} reads {table}: refresh it afterwards"
 
 
 def _unreplicable(

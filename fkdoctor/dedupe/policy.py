@@ -21,7 +21,8 @@ IDENTICAL = "identical"
 
 MERGE_FIELDS = "merge_fields"
 
-_SIMPLE = (REFUSE, KEEP_REFERENCING, MERGE_FIELDS)
+SKIP = "skip"
+_SIMPLE = (REFUSE, SKIP, KEEP_REFERENCING, MERGE_FIELDS)
 _CHOICES = {
     "collisions": (
         *_SIMPLE,

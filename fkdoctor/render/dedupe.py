@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fkdoctor.dedupe.plan import Cluster, DedupePlan, Resolution
+from fkdoctor.dedupe.plan import Cluster, DedupePlan, Obstacle, Resolution
 from fkdoctor.dedupe.progress import Progress
 from fkdoctor.dedupe.undo import UndoProgress
 from fkdoctor.render.markdown import cell, code, escape, one_line
@@ -27,6 +27,8 @@ def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
     ]
     if plan.oversized:
         lines.append(_describe_oversized(plan))
+    if plan.skipped:
+        lines += [_describe_skipped(plan), *(f"  {_reason(one)}" for one in plan.left_out)]
     if examples:
         lines += ["", "For example:"]
         lines += [f"  {_describe_cluster(cluster)}" for cluster in examples]
@@ -94,6 +96,14 @@ def _describe_oversized(plan: DedupePlan) -> str:
     )
 
 
+def _describe_skipped(plan: DedupePlan) -> str:
+    return f"Left out, because rows would collide and differ: {count_of(plan.skipped, 'cluster')}."
+
+
+def _reason(obstacle: Obstacle) -> str:
+    return f"{obstacle.subject}: {obstacle.reason}"
+
+
 def _describe_cluster(cluster: Cluster) -> str:
     keys = ", ".join(_key(member.key) for member in cluster.duplicates[:5])
     more = len(cluster.duplicates) - 5
@@ -148,6 +158,8 @@ def plan_markdown(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
     ]
     if plan.oversized:
         lines.append(f"- {_describe_oversized(plan)}")
+    if plan.skipped:
+        lines.append(f"- {escape(_describe_skipped(plan))}")
     if plan.repoints:
         lines += [
             "",
@@ -170,6 +182,7 @@ def plan_markdown(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         f"{count_of(plan.refilled, 'survivor')} would take over values": [
             str(field) for field in plan.fields
         ],
+        "Left out": [_reason(one) for one in plan.left_out],
         "Beside the plan": list(plan.caveats),
     }
     for title, entries in items.items():

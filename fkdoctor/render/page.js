@@ -13,6 +13,8 @@ let scale = 1, left = 0, top_ = 0;
 function place() {
   view.setAttribute("transform", `translate(${left} ${top_}) scale(${scale})`);
   picture.classList.toggle("far", scale < 0.35);
+  // Names that are shown from afar all the same are as large as near by.
+  view.style.setProperty("--name", `${11 / scale}px`);
 }
 function fit(shown) {
   const room = picture.getBoundingClientRect();
@@ -60,12 +62,16 @@ function filter() {
   const rules = new Set([...document.querySelectorAll("#tools [name=rule]:checked")].map((one) => one.value));
   const onlyCycles = document.getElementById("cycles").checked;
   const word = search.value.trim().toLowerCase();
-  const meant = graph.boxes.map((box) => !word || box.table.toLowerCase().includes(word));
+  const named = graph.boxes.findIndex((box) => box.table.toLowerCase() === word);
+  // A whole name means that table and what CASCADE takes along, not all that begin like it.
+  const tree = named < 0 ? null : cascade(named);
+  const meant = graph.boxes.map((box, number) =>
+    tree ? number === named : !word || box.table.toLowerCase().includes(word));
   const shown = new Set();
   arrows.forEach((element, number) => {
     const arrow = graph.arrows[number];
     const stays = rules.has(arrow.rule) && (!onlyCycles || arrow.cyclic) &&
-      (meant[arrow.source] || meant[arrow.target]);
+      (meant[arrow.source] || meant[arrow.target] || (tree !== null && tree.along.has(number)));
     element.classList.toggle("gone", !stays);
     if (stays) { shown.add(arrow.source); shown.add(arrow.target); }
   });
@@ -74,6 +80,7 @@ function filter() {
     if (stays) shown.add(number);
     element.classList.toggle("gone", !stays);
   });
+  picture.classList.toggle("few", shown.size <= 60);
   count.textContent = `${shown.size} of ${boxes.length} tables`;
   return [...shown];
 }

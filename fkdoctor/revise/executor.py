@@ -78,6 +78,7 @@ class Executor:
         self._observer = observer
         self.pid: int = connection.execute(_BACKEND).scalar_one()
         """The backend of the migration's connection."""
+        self._deadlock_timeout: int = connection.execute(_DEADLOCK_TIMEOUT).scalar_one()
         self._in_the_way = ""
         self._wait = 0
         self._wanted: set[TableName] = set()
@@ -132,19 +133,33 @@ class Executor:
         """Lock the tables in this order, each once; those that the role may not lock are left out.
 
         A partitioned table is locked with its partitions, after itself. ALTER TABLE locks them all
-        the same, but not in this order. Two tables are waited for no longer than one: while the
-        second is waited for, everybody else waits for the first.
+        the same, but not in this order.
+
+        While a mode that stops writers is waited for, everybody else waits behind. So what no
+        writer notices comes first: whoever builds an index or vacuums is waited for there, and an
+        autovacuum gives way (after deadlock_timeout). Then all tables together are waited for no
+        longer than one; and the second no longer than half of deadlock_timeout: who holds it may
+        have come to want the first, and is not to fail in a deadlock.
         """
         self._wanted.update(table.name for table in tables)
+        allowed = [table for table in dict.fromkeys(tables) if self._may_lock(table.name)]
+        stops = mode in ("share", "share row exclusive", "access exclusive")
+        for table in allowed if stops else ():
+            self._lock(table, "share update exclusive", self._wait)
         deadline = time.monotonic() + self._wait / 1000
-        for table in dict.fromkeys(tables):
-            name, partitions = table.name, table.kind is TableKind.PARTITIONED
-            rights = self.fetch("rights", {"schema": name.schema, "table": name.name})
-            if rights and rights[0].may_lock:
-                left = int((deadline - time.monotonic()) * 1000)
-                set_local(self._connection, lock_timeout=max(1, left))  # 0 would be no limit
-                self.execute(lock_table(name, mode, partitions=partitions))
+        for number, table in enumerate(allowed):
+            left = int((deadline - time.monotonic()) * 1000)
+            self._lock(table, mode, min(left, self._deadlock_timeout // 2) if number else left)
         set_local(self._connection, lock_timeout=self._wait)
+
+    def _may_lock(self, name: TableName) -> bool:
+        rights = self.fetch("rights", {"schema": name.schema, "table": name.name})
+        return bool(rights) and bool(rights[0].may_lock)
+
+    def _lock(self, table: Table, mode: str, wait: int) -> None:
+        set_local(self._connection, lock_timeout=max(1, wait))  # 0 would be no limit
+        partitions = table.kind is TableKind.PARTITIONED
+        self.execute(lock_table(table.name, mode, partitions=partitions))
 
     def require_quiet(self, *tables: TableName) -> None:
         """Return when no transaction has been open for long on one of the tables.
@@ -304,6 +319,10 @@ class Executor:
 
 
 _BACKEND = text("select pg_catalog.pg_backend_pid()")
+_DEADLOCK_TIMEOUT = text(
+    "select cast(s.setting as integer) from pg_catalog.pg_settings as s"
+    " where s.name = 'deadlock_timeout'"
+)
 
 
 def _name_session(row: Row[Any]) -> str:
@@ -337,7 +356,7 @@ def open_executor(operations: Operations) -> Iterator[Executor]:
     try:
         with context.autocommit_block(), connection.engine.connect() as observer:
             executor = Executor(connection, observer, patience)
-            _refuse_pooler(executor.pid, observer)
+            _refuse_pooler(connection, executor.pid, observer)
             yield executor
     except PendingRollbackError as error:
         # The connection broke: this is Alembic failing to tidy up after the first error.
@@ -350,15 +369,20 @@ def open_executor(operations: Operations) -> Iterator[Executor]:
         raise Incomplete(problem.what, why=problem.why, next=problem.next) from problem
 
 
-def _refuse_pooler(pid: int, observer: Connection) -> None:
-    """Raises ConfigError when two open connections are one backend: a pooler hands it around."""
+def _refuse_pooler(connection: Connection, pid: int, observer: Connection) -> None:
+    """Raises ConfigError when a pooler hands backends around.
+
+    Then two open connections may be one backend, or one connection, asked again, another backend.
+    """
+    # Twice: each is a transaction of its own, for which a pooler may turn to the next backend.
+    ours = {pid, *(connection.execute(_BACKEND).scalar_one() for _ in range(2))}
     with observer.begin():
-        shared = observer.execute(_BACKEND).scalar_one() == pid
-    if shared:
+        beside = observer.execute(_BACKEND).scalar_one()
+    if beside in ours or len(ours) > 1:
         raise ConfigError(
             "The database is reached through a pooler that hands out transactions.",
             why="Timeouts would be set for other sessions, and who is in the way could not be "
-            "told: two connections are one backend.",
+            "told: a connection is no backend of its own.",
             next="Connect to the server itself, or to a pool in session mode.",
         )
 

@@ -23,7 +23,7 @@ from fkdoctor.revise.ddl import (
     refuse,
 )
 from fkdoctor.revise.mark import CREATED
-from fkdoctor.schema import ForeignKey, Schema, TableKind, TableName
+from fkdoctor.schema import ForeignKey, Schema, Table, TableKind, TableName
 
 Columns = tuple[str, str]
 """The names of the columns that say when, and by which deletion."""
@@ -57,6 +57,18 @@ def reason_against(schema: Schema, key: ForeignKey, column: str) -> str | None:
 
 def _is_partitioned(schema: Schema, table: TableName) -> bool:
     return schema.table(table).kind is TableKind.PARTITIONED
+
+
+def guarded_tables(schema: Schema, table: TableName) -> tuple[Table, ...]:
+    """The tables of the guards that the table has a part in, referenced ones first."""
+    keys = [
+        key
+        for key in (*schema.keys_to(table), *schema.keys_from(table))
+        if str(name_guard(key))
+        in (trigger.function for trigger in schema.table(key.referencing).triggers)
+    ]
+    names = [key.referenced for key in keys] + [key.referencing for key in keys]
+    return tuple(schema.table(name) for name in dict.fromkeys(names))
 
 
 def name_guard(key: ForeignKey) -> TableName:

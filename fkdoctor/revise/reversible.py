@@ -22,6 +22,8 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from alembic.operations import MigrateOperation, Operations
 
+from fkdoctor.errors import ConfigError
+
 Names = tuple[str, ...]
 """Names, which may be given as any sequence."""
 
@@ -37,6 +39,12 @@ class Reversible(MigrateOperation):
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
+            if isinstance(value, str) and str(each.type).startswith(("Names", "tuple")):
+                raise ConfigError(
+                    f"op.{self.back if self.undo else self.there}: {each.name} is {value!r}.",
+                    why="A list of names is wanted.",
+                    next=f'Write {each.name}=["{value}"].',
+                )
             if isinstance(value, Iterable) and not isinstance(value, str | dict | tuple):
                 setattr(self, each.name, tuple(value))
 

@@ -41,7 +41,7 @@ from fkdoctor.revise.partition_indexes import (
     ensure_whole_index,
 )
 from fkdoctor.revise.rights import require_alterable
-from fkdoctor.schema import Index, Table, TableKind, TableName
+from fkdoctor.schema import ForeignKey, Index, Table, TableKind, TableName
 
 TIME_TYPE = "timestamp with time zone"
 ID_TYPE = "uuid"
@@ -239,7 +239,9 @@ def _add_guards(executor: Executor, wish: SoftDelete) -> bool:
         executor.tell(key.label, "guard it: no live row may reference a soft-deleted one")
         statements = tuple(guard.compose_guard(schema, key, wish.column))
 
-        def install(statements: tuple[str, ...] = statements) -> None:
+        def install(key: ForeignKey = key, statements: tuple[str, ...] = statements) -> None:
+            both = (schema.table(key.referenced), schema.table(key.referencing))
+            executor.lock("share row exclusive", *both)
             for statement in statements:
                 executor.execute(statement)
 
@@ -263,7 +265,13 @@ def drop_soft_delete(executor: Executor, wish: SoftDelete) -> bool:
         executor.run(lambda: executor.execute(block(_refuse_deleted(wish))))
         uniqueness.make_full(executor, changed_keys)
     executor.tell(str(table), "drop what was created here for its soft delete")
-    executor.run(lambda: executor.execute(compose_removal(wish)))
+
+    def remove() -> None:
+        # Dropping a guard locks the other table too.
+        executor.lock("access exclusive", *guard.guarded_tables(schema, table))
+        executor.execute(compose_removal(wish))
+
+    executor.run(remove)
     # What an earlier run left half built, and of which the column was not ours.
     uniqueness.clear_unfinished(executor, table, wish.column)
     _drop_index(executor, wish)

@@ -151,6 +151,11 @@ def select_collisions(members: MemberTable) -> Query:
     )
 
 
+def select_differing_clusters(members: MemberTable) -> Query:
+    """The clusters with rows that collide and differ: their numbers."""
+    return sa.select(members.clause.c.cluster).where(members.clause.c.differs).distinct()
+
+
 def count_collisions(members: MemberTable) -> Query:
     """How many rows collide: `because`, `differs`, whether they are a `link`, `rows`."""
     table = members.clause

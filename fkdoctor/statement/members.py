@@ -216,11 +216,21 @@ def without_heirs(query: Query, referencing: FromClause, key: ForeignKey) -> Que
 
 
 def count_members(members: MemberTable) -> Query:
-    """How many clusters and how many duplicates there are."""
-    survives = members.clause.c.is_survivor
-    return sa.select(
-        sa.func.count().filter(survives), sa.func.count().filter(~survives)
-    ).select_from(members.clause)
+    """How many clusters there are, and how many survivors and duplicates they have, but for those
+    that only collide."""
+    duplicate, plain = members.clause.alias("duplicate"), ~members.clause.c.is_survivor
+    keep = members.values("keep", members.key_columns, duplicate)
+    merges = sa.select(*keep).where(~duplicate.c.is_survivor, duplicate.c.because.is_(None))
+    survivors = sa.select(sa.func.count()).select_from(merges.distinct().subquery("merges"))
+    return (
+        sa.select(
+            sa.func.count(members.clause.c.cluster.distinct()),
+            survivors.scalar_subquery(),
+            sa.func.count(),
+        )
+        .select_from(members.clause)
+        .where(plain, members.clause.c.because.is_(None))
+    )
 
 
 def count_references(

@@ -60,6 +60,7 @@ SHOP = """
         for each row execute function "Shop".note();
     create rule keep as on delete to "Shop".orders_1 do instead nothing;
     create view "Shop".paid as select * from "Shop".orders;
+    create materialized view "Shop".totals as select sum(total) from "Shop".paid;
     comment on constraint "the customer" on "Shop".orders is 'a, "b"
         and a second line';
     alter table "Shop".customers enable row level security;

@@ -210,15 +210,39 @@ def test_the_page_stands_alone_whatever_names_hold(report: Report) -> None:
     assert "It &lt;hurts&gt;." in page
 
 
-def test_a_browser_draws_and_filters(report: Report, tmp_path: Path) -> None:
+@pytest.fixture
+def draw(tmp_path: Path) -> Callable[[Report, str], str]:
+    """Called with a report and a table: the page in a browser that was opened at the table."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("there is no browser")
-    page = tmp_path / "report.html"
-    page.write_text(html.render_report(report), encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += [f"--user-data-dir={tmp_path}/profile", f"{page.as_uri()}#table=s.c"]
-    drawn = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def draw(report: Report, table: str) -> str:
+        page = tmp_path / "report.html"
+        page.write_text(html.render_report(report), encoding="utf-8")
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+        command += [f"--user-data-dir={tmp_path}/profile", f"{page.as_uri()}#table={table}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    return draw
+
+
+def test_a_whole_name_shows_the_cascade_tree_and_a_part_all_that_have_it(
+    make_schema: Make, draw: Callable[[Report, str], str]
+) -> None:
+    keys = [("b", "a", CASCADE), ("c", "b", CASCADE), ("d", "c", CASCADE)]
+    keys += [("x", "d", NO_ACTION), ("y", "ab", CASCADE), ("a", "z", NO_ACTION)]
+    schema = make_schema(["a", "b", "c", "d", "x", "ab", "y", "z"], keys)
+    report = make_report(schema, rules=())
+
+    # a, what it references (z), and what goes with it; not what only references that (x).
+    assert "5 of 8 tables" in draw(report, "s.a")
+    assert 'class="few' in draw(report, "s.a")
+    assert "8 of 8 tables" in draw(report, "s.")
+
+
+def test_a_browser_draws_and_filters(report: Report, draw: Callable[[Report, str], str]) -> None:
+    drawn = draw(report, "s.c")
 
     # c, what it references (a, itself) and what references it (b by its partition).
     assert "3 of 4 tables" in drawn

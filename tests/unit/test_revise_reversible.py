@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
 import fkdoctor.revise  # noqa: F401  registers the operations
+from fkdoctor.errors import ConfigError
 from fkdoctor.revise.rendering import render_operation
 from fkdoctor.revise.reversible import Reversible
 
@@ -48,3 +49,10 @@ def test_names_may_come_in_any_form_and_the_way_back_is_the_same_call() -> None:
     there, back = seen
     assert there.reverse() == back
     assert render_operation(back) == 'op.drop_reference_index("t", ["a", "b"], schema="s")'
+
+
+def test_a_name_where_a_list_is_wanted_is_said_with_what_to_write() -> None:
+    operations = Operations(MigrationContext.configure(dialect_name="postgresql"))
+    with pytest.raises(ConfigError, match="columns is 'letter_id'") as caught:
+        operations.add_reference_index("answer", "letter_id")  # type: ignore[attr-defined]
+    assert caught.value.next == 'Write columns=["letter_id"].'

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import ForeignKey, select
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -486,6 +489,34 @@ def test_a_lazy_load_of_what_was_loaded_with_the_deleted_is_filtered(reading: Li
     eager = everything.options(selectinload(Author.books)).where(Author.id == 2)
     reading.expunge_all()
     assert _ids(reading.scalars(eager).one().books) == [4]
+
+
+def test_an_asynchronous_session_sees_live_rows_only(library: sa.Engine) -> None:
+    dsn = library.connect().connection.dbapi_connection.dsn  # type: ignore[union-attr]
+
+    async def read() -> None:
+        engine = create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=lambda: psycopg.AsyncConnection.connect(dsn),
+            poolclass=sa.NullPool,
+        )
+        make = async_sessionmaker(engine, sync_session_class=LiveSession)
+        async with make() as session:
+            assert await session.get(Author, 3) is None
+            assert await session.scalar(select(sa.func.count()).select_from(Book)) == 3
+            eager = select(Author).options(selectinload(Author.books)).where(Author.id == 1)
+            assert _ids((await session.scalars(eager)).one().books) == [1, 3]
+            lazy = (await session.scalars(select(Author).where(Author.id == 1))).one()
+            session.expire(lazy)
+            assert _ids(await session.run_sync(lambda _: lazy.books)) == [1, 3]
+            joined = select(Book.id).join(Author)
+            everything = joined.execution_options(include_deleted=True)
+            assert len((await session.scalars(joined)).all()) < len(
+                (await session.scalars(everything)).all()
+            )
+        await engine.dispose()
+
+    asyncio.run(read())
 
 
 def test_text_and_core_tables_see_every_row(reading: LiveSession) -> None:

@@ -6,6 +6,7 @@ import logging
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -255,21 +256,26 @@ def test_an_asynchronous_env_py_gives_way_and_names_who_is_in_the_way(
     assert execute(RULE) == [("c",)]
 
 
+@pytest.mark.parametrize("backends", [1, 2, 3])
 def test_a_transaction_pooler_is_recognised(
-    execute: Execute, operate_at: Operate, dump: Callable[[], str], database_url: str
+    execute: Execute,
+    operate_at: Operate,
+    dump: Callable[[], str],
+    database_url: str,
+    backends: int,
 ) -> None:
     execute(TABLES)
     before = dump()
-    with _pool_of_one(database_url) as url, pytest.raises(ConfigError, match="pooler"):
+    with _pool(database_url, backends) as url, pytest.raises(ConfigError, match="pooler"):
         operate_at(url, _change)
     assert dump() == before
 
 
 @contextmanager
-def _pool_of_one(url: str) -> Iterator[str]:
-    """The address of a pooler that has one backend and lends it for a transaction at a time."""
+def _pool(url: str, size: int) -> Iterator[str]:
+    """The address of a pooler that lends its backends in turn, for a transaction at a time."""
     with socket.create_server(("localhost", 0)) as listening:
-        backend = _Backend(url)
+        pool = deque(_Backend(url) for _ in range(size))
 
         def accept() -> None:
             while True:
@@ -277,13 +283,14 @@ def _pool_of_one(url: str) -> Iterator[str]:
                     client, _ = listening.accept()
                 except OSError:
                     return
-                threading.Thread(target=_serve, args=(client, backend), daemon=True).start()
+                threading.Thread(target=_serve, args=(client, pool), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
         port = listening.getsockname()[1]
         yield make_dsn(url, host="localhost", port=port, sslmode="disable", gssencmode="disable")
         listening.shutdown(socket.SHUT_RDWR)
-        backend.close()
+        for backend in pool:
+            backend.close()
 
 
 class _Backend:
@@ -302,7 +309,16 @@ class _Backend:
         self._connection.close()
 
 
-def _serve(client: socket.socket, backend: _Backend) -> None:
+def _lend(pool: deque[_Backend]) -> _Backend:
+    while True:
+        backend = pool.popleft()
+        pool.append(backend)
+        if backend.lent.acquire(timeout=0.01):
+            return backend
+
+
+def _serve(client: socket.socket, pool: deque[_Backend]) -> None:
+    backend = pool[0]
     with client:
         (length,) = struct.unpack("!i", _read(client, 4))
         _read(client, length - 4)
@@ -316,7 +332,7 @@ def _serve(client: socket.socket, backend: _Backend) -> None:
             if message[:1] == b"X":
                 break
             if not holding:
-                backend.lent.acquire()
+                backend = _lend(pool)
                 holding = True
             backend.socket.sendall(message)
             answer = b"?"

@@ -88,10 +88,10 @@ WRONG = {
         UnknownName,
         "is a view",
     ),
-    "soft delete of a partitioned table": (
-        lambda op: op.add_soft_delete("partitioned", schema="public"),
+    "soft delete of a partition": (
+        lambda op: op.add_soft_delete("logged_2026", schema="public"),
         Refused,
-        "partitioned",
+        "Name the whole table: public.logged",
     ),
     "soft delete where others inherit": (
         lambda op: op.add_soft_delete("parent", schema="public"),
