@@ -18,20 +18,18 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import TypeVar
-from uuid import uuid4
 
 import psycopg2
 import sqlalchemy as sa
-from psycopg2.extensions import make_dsn, quote_ident
+from scratch import database, server
 
 from fkdoctor.audit import audit_schema
 from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
-from fkdoctor.embedded import start_server
 from fkdoctor.inspect.catalog import inspect_database
 
 Result = TypeVar("Result")
@@ -64,28 +62,6 @@ def main() -> int:
     good = totals[0] < LIMIT and growth < GROWTH
     print("as promised" if good else f"NOT as promised: {LIMIT} s, {GROWTH} times")
     return 0 if good else 1
-
-
-@contextmanager
-def server(url: str | None) -> Iterator[str]:
-    if url:
-        yield url
-    else:
-        with start_server() as started:
-            yield started.url()
-
-
-@contextmanager
-def database(url: str) -> Iterator[str]:
-    name = f"fkd_benchmark_{uuid4().hex}"
-    with closing(psycopg2.connect(url)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"create database {quote_ident(name, connection)}")
-            try:
-                yield make_dsn(url, dbname=name)
-            finally:
-                cursor.execute(f"drop database {quote_ident(name, connection)}")
 
 
 def make_schema(url: str, tables: int, keys: int) -> None:

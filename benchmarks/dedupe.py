@@ -1,36 +1,45 @@
-"""How merging with a journal compares with a naive loop and with hand-written SQL without one.
+"""How merging with a journal compares with loops and with hand-written SQL without one.
 
-    python benchmarks/dedupe.py [--url URL] [--rows 20000,80000,320000] [--batch-size 10000]
+    python benchmarks/dedupe.py [--url URL] [--rows 62500] [--times 1,4,16] [--ways hand,fkdoctor]
 
 A tenth of the rows are duplicates. Eight rows of a wide table reference each row, two of a table in
 which some collide once repointed, and two of a link table whose primary key is the reference. Each
 way merges the same rows in a copy of the same database; what is left is compared.
-Without --url a server is started and thrown away; with it, databases are made there and dropped.
-Seconds hang on the machine, ratios hardly do.
+Beside the seconds stands the processor time of client and server together, where the server is on
+this machine under Linux: on a busy machine it says more. Of the loops, 2,000 duplicates (ORM: 200)
+are merged and the rest is estimated by them. Without --url a server is started and thrown away;
+with it, databases are made there and dropped.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg2
-from psycopg2.extensions import make_dsn
+import sqlalchemy as sa
+from scratch import database, execute, server
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
 
 from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.dedupe.apply import apply_dedupe
 from fkdoctor.dedupe.planner import Criteria, plan_dedupe
 from fkdoctor.dedupe.undo import undo_dedupe
-from fkdoctor.embedded import start_server
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import install_ledger
+
+SOME = 2_000
+"""So many duplicates are merged by a loop; the rest is estimated."""
 
 SCHEMA = """
     create table letter (id int primary key, same int not null, title text, body text);
@@ -86,118 +95,206 @@ STATE = """
 """
 
 
+class Base(DeclarativeBase):
+    pass
+
+
+class Letter(Base):
+    __tablename__ = "letter"
+    id = mapped_column(sa.Integer, primary_key=True)
+    visits = relationship("Visit")
+    marks = relationship("Mark")
+    links = relationship("Link", passive_deletes=True)
+
+
+class Visit(Base):
+    __tablename__ = "visit"
+    id = mapped_column(sa.Integer, primary_key=True)
+    letter_id = mapped_column(sa.ForeignKey("letter.id"))
+
+
+class Mark(Base):
+    __tablename__ = "mark"
+    id = mapped_column(sa.Integer, primary_key=True)
+    letter_id = mapped_column(sa.ForeignKey("letter.id"))
+    tag = mapped_column(sa.Integer)
+
+
+class Link(Base):
+    __tablename__ = "link"
+    letter_id = mapped_column(sa.ForeignKey("letter.id"), primary_key=True)
+    person = mapped_column(sa.Integer, primary_key=True)
+
+
+@dataclass
+class Taken:
+    """Seconds, and those of the processors if they are known."""
+
+    seconds: float
+    busy: float | None
+
+    def times(self, factor: float) -> Taken:
+        return Taken(self.seconds * factor, self.busy and self.busy * factor)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", help="a server on which databases may be made")
-    parser.add_argument("--rows", default="20000,80000,320000", help="with commas between")
-    parser.add_argument("--batch-size", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=62_500)
+    parser.add_argument("--times", default="1,4", help="sizes, with commas between")
+    parser.add_argument("--ways", default=",".join(WAYS), help="with commas between")
     options = parser.parse_args()
     with server(options.url) as url:
-        for rows in (int(text) for text in options.rows.split(",")):
-            compare(url, rows, options.batch_size)
+        for times in (int(text) for text in options.times.split(",")):
+            compare(url, options.rows * times, options.ways.split(","))
     return 0
 
 
-@contextmanager
-def server(url: str | None) -> Iterator[str]:
-    if url:
-        yield url
-    else:
-        with start_server() as started:
-            yield started.url()
-
-
-def compare(url: str, rows: int, batch_size: int) -> None:
-    template = f"fkd_benchmark_{uuid4().hex}"
-    run(url, f"create database {template}")
-    own = make_dsn(url, dbname=template)
-    with connect(open_engine(resolve_target(own, Config(), {}))) as connection:
-        install_ledger(connection)
-    run(own, SCHEMA + ROWS.format(rows=rows, kept=rows - rows // 10))
-    run(own, "vacuum (analyze)")
+def compare(url: str, rows: int, ways: list[str]) -> None:
     duplicates = rows // 10
-    ways: dict[str, Callable[[str], dict[str, float]]] = {
-        "naive loop, a commit per duplicate": lambda at: loop(at, duplicates, rows, each=True),
-        "naive loop, one transaction": lambda at: loop(at, duplicates, rows, each=False),
-        "by hand, set-based": lambda at: {"": timed(lambda: run(at, BY_HAND))},
-        "fkdoctor": lambda at: ours(at, batch_size),
-    }
-    print(f"{duplicates:,} duplicates in {rows:,} rows")
-    states, base = set(), 0.0
-    for name, way in ways.items():
-        with copy(url, template) as at:
-            for part, seconds in way(at).items():
-                base = seconds if name.startswith("by hand") else base
-                ratio = f"{seconds / base:6.2f}x" if base else ""
-                label = f"{name} {part}".strip()
-                print(f"  {label:<36} {seconds:8.2f} s  {duplicates / seconds:8,.0f}/s {ratio}")
-            if name != "fkdoctor":  # which has undone it again
-                states.add(tuple(run(at, STATE)[0]))
-            else:
-                states.add(STATES.pop())
-    run(url, f"drop database {template}")
+    print(f"{duplicates:,} duplicates in {rows:,} rows", flush=True)
+    with database(url) as own:
+        with connect(open_engine(resolve_target(own, Config(), {}))) as connection:
+            install_ledger(connection)
+        execute(own, SCHEMA + ROWS.format(rows=rows, kept=rows - duplicates))
+        execute(own, "vacuum (analyze)", alone=True)
+        template = str(psycopg2.extensions.parse_dsn(own)["dbname"])
+        states, base = set(), None
+        for way in ways:
+            with database(url, template) as at:
+                name, merge = WAYS[way]
+                found, note, state = merge(at, duplicates, rows)
+                for part, taken in found.items():
+                    base = taken if way == "hand" else base
+                    print(
+                        line(f"{name} {part}".strip(), taken, base, duplicates) + note, flush=True
+                    )
+                states |= {state} if state else set()
     print("  all leave the same rows" if len(states) == 1 else "  NOT THE SAME ROWS", flush=True)
 
 
-STATES: list[tuple[object, ...]] = []
+def line(label: str, taken: Taken, base: Taken | None, duplicates: int) -> str:
+    told = f"  {label:<32}{taken.seconds:9.2f} s {duplicates / taken.seconds:9,.0f}/s"
+    told += f"{taken.seconds / base.seconds:7.2f}x" if base else " " * 8
+    if taken.busy:
+        told += f"   busy {taken.busy:7.2f} s"
+        told += f"{taken.busy / base.busy:7.2f}x" if base and base.busy else ""
+    return told
 
 
-@contextmanager
-def copy(url: str, template: str) -> Iterator[str]:
-    name = f"fkd_benchmark_{uuid4().hex}"
-    run(url, f"create database {name} template {template}")
-    run(url, "checkpoint")
+def busy(pid: int) -> float | None:
+    """The processor seconds of this process and of the server's."""
     try:
-        yield make_dsn(url, dbname=name)
-    finally:
-        run(url, f"drop database {name}")
+        spent = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (OSError, ValueError):
+        return None
+    return spent + time.process_time()
 
 
-def run(url: str, statements: str) -> list[tuple[object, ...]]:
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        connection.autocommit = "database" in statements or "vacuum" in statements
-        cursor.execute(statements)
-        connection.commit()
-        return cursor.fetchall() if cursor.description else []
-
-
-def timed(work: Callable[[], object]) -> float:
-    began = time.monotonic()
+def timed(pid: int, work: Callable[[], object]) -> Taken:
+    before, began = busy(pid), time.monotonic()
     work()
-    return time.monotonic() - began
+    seconds, after = time.monotonic() - began, busy(pid)
+    return Taken(seconds, after - before if after and before else None)
 
 
-def loop(url: str, duplicates: int, rows: int, *, each: bool) -> dict[str, float]:
-    """Of so many duplicates at most 2,000, and the rest estimated by them."""
-    some = min(duplicates, 2_000) if each else duplicates
+Found = tuple[dict[str, Taken], str, tuple[object, ...] | None]
+
+
+def by_hand(url: str, duplicates: int, rows: int) -> Found:
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+
+        def merge() -> None:
+            cursor.execute(BY_HAND)
+            connection.commit()
+
+        taken = timed(connection.get_backend_pid(), merge)
+    return {"": taken}, "", execute(url, STATE)[0]
+
+
+def loop(url: str, duplicates: int, rows: int, *, each: bool) -> Found:
+    some = min(duplicates, SOME)
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
 
         def merge(numbers: range) -> None:
             for number in numbers:
                 old = rows - duplicates + number
-                cursor.execute(ONE_BY_ONE.format(old=old, new=number))
+                for statement in ONE_BY_ONE.format(old=old, new=number).split(";")[:-1]:
+                    cursor.execute(statement)
                 if each:
                     connection.commit()
             connection.commit()
 
-        seconds = timed(lambda: merge(range(1, some + 1))) * duplicates / some
+        pid = connection.get_backend_pid()
+        taken = timed(pid, lambda: merge(range(1, some + 1))).times(duplicates / some)
+        if duplicates > 10 * SOME:
+            return {"": taken}, "", None
         merge(range(some + 1, duplicates + 1))
-    return {"": seconds}
+    return {"": taken}, "", execute(url, STATE)[0]
 
 
-def ours(url: str, batch_size: int) -> dict[str, float]:
+def orm(url: str, duplicates: int, rows: int) -> Found:
+    some = min(duplicates, SOME // 10)
+    engine = open_engine(resolve_target(url, Config(), {}))
+    with Session(engine) as session:
+
+        def merge() -> None:
+            for number in range(1, some + 1):
+                survivor = session.get(Letter, number)
+                duplicate = session.get(Letter, rows - duplicates + number)
+                assert survivor
+                assert duplicate
+                for visit in list(duplicate.visits):
+                    visit.letter_id = survivor.id
+                for held, value in (("marks", "tag"), ("links", "person")):
+                    there = {getattr(one, value) for one in getattr(survivor, held)}
+                    for one in list(getattr(duplicate, held)):
+                        if getattr(one, value) in there:
+                            session.delete(one)
+                        else:
+                            one.letter_id = survivor.id
+                session.flush()
+                session.expire(duplicate)
+                session.delete(duplicate)
+                session.flush()
+            session.commit()
+
+        pid = session.execute(sa.text("select pg_backend_pid()")).scalar_one()
+        return {"": timed(pid, merge).times(duplicates / some)}, "", None
+
+
+def ours(url: str, duplicates: int, rows: int) -> Found:
+    """In a process of its own, of which the memory can be told."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(measure_ours, url).result()
+
+
+def measure_ours(url: str) -> Found:
     path = Path(tempfile.mkdtemp()) / "plan.jsonl"
     engine = open_engine(resolve_target(url, Config(), {}))
-    found = {}
     with connect(engine) as connection:
+        pid = connection.execute(sa.text("select pg_backend_pid()")).scalar_one()
+        connection.rollback()
         schema = inspect_database(connection)
         name = schema.resolve_table("letter")
         criteria = Criteria(match=("same",), survivor=())
-        found["plan"] = timed(lambda: plan_dedupe(connection, schema, name, criteria, path))
-        found["apply"] = timed(lambda: apply_dedupe(connection, path, batch_size=batch_size))
-        STATES.append(tuple(run(url, STATE)[0]))
-        found["undo"] = timed(lambda: undo_dedupe(connection, 1, batch_size=batch_size))
-    return found
+        plan = timed(pid, lambda: plan_dedupe(connection, schema, name, criteria, path))
+        execute(url, "checkpoint", alone=True)
+        apply = timed(pid, lambda: apply_dedupe(connection, path))
+        state = execute(url, STATE)[0]
+        undo = timed(pid, lambda: undo_dedupe(connection, 1))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"plan": plan, "apply": apply, "undo": undo}, f"   peak {peak:.0f} MB", state
+
+
+WAYS: dict[str, tuple[str, Callable[[str, int, int], Found]]] = {
+    "hand": ("by hand, set-based", by_hand),
+    "fkdoctor": ("fkdoctor", ours),
+    "loop": ("naive loop, one transaction", lambda *of: loop(*of, each=False)),
+    "commits": ("naive loop, a commit each", lambda *of: loop(*of, each=True)),
+    "orm": ("ORM loop, one transaction", orm),
+}
 
 
 if __name__ == "__main__":

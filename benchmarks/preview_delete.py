@@ -18,15 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg2
 import sqlalchemy as sa
-from psycopg2.extensions import make_dsn, quote_ident
+from scratch import database, server
 
 from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
-from fkdoctor.embedded import start_server
 from fkdoctor.impact.effect import Verdict
 from fkdoctor.impact.preview import preview_delete
 from fkdoctor.impact.scope import Scope
@@ -60,27 +58,6 @@ def main() -> int:
             with database(url) as own:
                 good &= compare(own, rows, options.runs)
     return 0 if good else 1
-
-
-@contextmanager
-def server(url: str | None) -> Iterator[str]:
-    if url:
-        yield url
-    else:
-        with start_server() as started:
-            yield started.url()
-
-
-@contextmanager
-def database(url: str) -> Iterator[str]:
-    name = f"fkd_benchmark_{uuid4().hex}"
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        cursor.execute(f"create database {quote_ident(name, connection)}")
-        try:
-            yield make_dsn(url, dbname=name)
-        finally:
-            cursor.execute(f"drop database {quote_ident(name, connection)}")
 
 
 def build(url: str, rows: int) -> int:

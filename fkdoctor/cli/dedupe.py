@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from fkdoctor.cli.output import format_option, write
 from fkdoctor.cli.progress import show_progress, show_wait
 from fkdoctor.cli.session import Session, database_options, open_session
 from fkdoctor.config import Config, DedupeConfig
-from fkdoctor.dedupe.apply import BATCH_ROWS, Progress, apply_dedupe
+from fkdoctor.dedupe.apply import BATCH_ROWS, apply_dedupe
 from fkdoctor.dedupe.criteria import DEFAULT_SURVIVOR
+from fkdoctor.dedupe.pace import Limits
 from fkdoctor.dedupe.plan import DedupePlan
 from fkdoctor.dedupe.planfile import (
     check_clusters,
@@ -26,6 +28,7 @@ from fkdoctor.dedupe.planfile import (
 )
 from fkdoctor.dedupe.planner import Criteria, plan_dedupe
 from fkdoctor.dedupe.policy import read_fields, read_rules
+from fkdoctor.dedupe.progress import Progress
 from fkdoctor.errors import ConfigError, Incomplete
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.logical import declare
@@ -123,6 +126,25 @@ _EXAMPLES = 3
     type=click.IntRange(min=1),
     help=f"Clusters in one transaction. [default: such that it changes some {BATCH_ROWS:,} rows]",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Connections that work at once. The same command may also run several times at once.",
+)
+@click.option(
+    "--max-lag",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Wait between batches while a replica is further behind.",
+)
+@click.option(
+    "--max-wal-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MB",
+    help="Wait between batches so that the server writes no more WAL in a second.",
+)
 @format_option("text", "json", "markdown")
 @database_options
 def dedupe(
@@ -140,6 +162,9 @@ def dedupe(
     apply_it: bool,
     yes: bool,
     batch_size: int | None,
+    workers: int,
+    max_lag: float | None,
+    max_wal_rate: float | None,
     output_format: str,
     url: str | None,
     config_path: Path | None,
@@ -180,7 +205,9 @@ def dedupe(
             _show_plan(plan, path, output_format)
         progress = None
         if apply_it or yes:
-            progress = _apply(session, plan, path, yes=yes, batch_size=batch_size)
+            limits = Limits(max_lag=max_lag, max_wal_rate=max_wal_rate)
+            how = _Manner(batch_size=batch_size, workers=workers, limits=limits)
+            progress = _apply(session, plan, path, how, yes=yes)
         elif plan.duplicates and not plan.obstacles:
             again = shlex.quote(str(path))
             click.echo(f"Apply it with: fkdoctor dedupe --plan {again} --apply", err=True)
@@ -267,11 +294,21 @@ def _document(plan: DedupePlan, path: Path, progress: Progress | None) -> dict[s
         "repointed": progress.repointed,
         "stale_clusters": progress.stale,
     }
-    return {"plan": head_document(plan), "path": str(path), "run": run}
+    estimate = {"rows": plan.changed, "wal_bytes": plan.wal_bytes, "seconds": plan.seconds}
+    return {"plan": head_document(plan), "estimate": estimate, "path": str(path), "run": run}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Manner:
+    """How a plan is applied."""
+
+    batch_size: int | None
+    workers: int
+    limits: Limits
 
 
 def _apply(
-    session: Session, plan: DedupePlan, path: Path, *, yes: bool, batch_size: int | None
+    session: Session, plan: DedupePlan, path: Path, how: _Manner, *, yes: bool
 ) -> Progress | None:
     """What was done; None when there is nothing to do, or the person who was asked said no."""
     extent = check_clusters(path)
@@ -289,14 +326,24 @@ def _apply(
         return None
     if yes:
         click.echo(f"Applying plan {plan.id}: {work}.", err=True)
-    with show_progress("Merging", "clusters") as report:
+    with show_progress("Merging", "clusters") as show:
+
+        def report(progress: Progress) -> None:
+            if progress.waiting and not told:
+                told.append(progress.waiting)
+                click.echo(f"Waiting {progress.waiting}; will wait again where need be.", err=True)
+            show(progress.done, progress.total)
+
+        told: list[str] = []
         try:
             return apply_dedupe(
                 session.connection,
                 path,
-                batch_size=batch_size,
+                batch_size=how.batch_size,
                 lock_timeout=session.config.database.lock_timeout,
-                report=lambda progress: report(progress.done, progress.total),
+                workers=how.workers,
+                limits=how.limits,
+                report=report,
             )
         except KeyboardInterrupt:
             click.echo(

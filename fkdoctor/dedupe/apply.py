@@ -7,9 +7,8 @@ nothing. Run again after any interruption: merged clusters are skipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,21 @@ from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import set_local, sqlstate
 from fkdoctor.dedupe.batch import run_batch, run_on_ledger
-from fkdoctor.dedupe.derive import (
-    Derivation,
-    Facts,
-    derive_collisions,
-    fill_embedded,
-    read_facts,
-)
-from fkdoctor.dedupe.expect import expect_collisions, fill, list_members
+from fkdoctor.dedupe.crew import Batches, Crew
+from fkdoctor.dedupe.derive import Derivation, Facts, fill_embedded, read_facts
+from fkdoctor.dedupe.expect import derive_anew, expect_collisions, unforeseen
 from fkdoctor.dedupe.logical import embedded_obstacles, follow_references
 from fkdoctor.dedupe.obstacles import key_obstacles, shared_columns
+from fkdoctor.dedupe.pace import NO_LIMITS, Limits, Pace
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, Obstacle
-from fkdoctor.dedupe.planfile import check_clusters, read_clusters, read_plan
+from fkdoctor.dedupe.planfile import check_clusters, read_plan
+from fkdoctor.dedupe.progress import Progress, Report, Tally
 from fkdoctor.dedupe.start import PLAN_AGAIN, check_plan, refuse_undone, start_run
 from fkdoctor.dedupe.work import (
     Step,
     Work,
     count_planned,
     fields_of,
-    find_differing_clusters,
     plan_work,
 )
 from fkdoctor.errors import Blocked, Incomplete, Refused, StalePlan
@@ -67,22 +62,8 @@ from fkdoctor.statement.fields import (
 BATCH_ROWS = 25_000
 """About so many rows change in a batch: enough that what each costs once does not count, and few
 enough that nobody waits long for those that it holds."""
+_LOOK_AGAIN = 0.2  # seconds
 _COLLISIONS = ("23505", "23P01")  # unique_violation, exclusion_violation
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a run is, in clusters; and what it did to rows so far, earlier calls included."""
-
-    run_id: int
-    done: int
-    total: int
-    deleted: int
-    repointed: int
-    stale: tuple[int, ...] = ()
-
-
-Report = Callable[[Progress], None]
 
 
 def apply_dedupe(
@@ -91,79 +72,91 @@ def apply_dedupe(
     *,
     batch_size: int | None = None,
     lock_timeout: int = 2_000,
+    workers: int = 1,
+    limits: Limits = NO_LIMITS,
     report: Report = lambda progress: None,
 ) -> Progress:
     """What was done in the end. The connection must not be in a transaction.
 
     `batch_size` is in clusters, by itself such that some BATCH_ROWS rows change; `lock_timeout` in
-    milliseconds: a batch that waits longer is tried again. Applying a plan twice does it once.
-    Clusters of which a row changed after the plan are left alone and named in `stale`. Raises
-    Blocked, StalePlan (nothing was changed) or Incomplete (part of it is done; run again).
+    milliseconds: a batch that waits longer is tried again. There may be several `workers`, each
+    but the first in a thread with another connection of the same engine; and any number of
+    processes may apply the plan at once. Applying a plan twice does it once. Clusters of which a
+    row changed after the plan are left alone and named in `stale`. Raises Blocked, StalePlan
+    (nothing was changed) or Incomplete (part of it is done; run again).
     """
     plan, extent = read_plan(path), check_clusters(path)
     require_ledger(connection)
     catalog = inspect_database(connection)
     check_plan(plan, catalog)
     schema = follow_references(catalog, plan.references)
-    facts = read_facts(connection)
     work = plan_work(schema, plan)
     run = _Run(
         catalog=catalog,
         schema=schema,
         plan=plan,
-        facts=facts,
+        facts=read_facts(connection),
         work=work,
         members=sql.carry_columns(
             schema.table(plan.table), schema.keys_to(plan.table), references=plan.references
         ),
         id=start_run(connection, schema, plan, work),
+        lock_timeout=lock_timeout,
     )
-    progress = Progress(run_id=run.id, done=0, total=extent.clusters, deleted=0, repointed=0)
-    clusters = read_clusters(path)
-    size = batch_size or choose_batch_size(plan)
-    while batch := list(islice(clusters, size)):
-        try:
-            outcome = _run_batch(connection, run, batch, lock_timeout)
-        except Refused as refusal:
-            if not progress.deleted:
-                raise
-            raise Incomplete(
-                f"Stopped after {progress.done} of {extent.clusters} clusters; the batch that "
-                "failed was rolled back.",
-                why=refusal.why,
-                next=f"Settle this and apply the plan again, or: fkdoctor undo {run.id}",
-            ) from refusal
-        progress = Progress(
-            run_id=run.id,
-            done=progress.done + len(batch),
-            total=extent.clusters,
-            deleted=outcome.deleted,
-            repointed=outcome.repointed,
-            stale=(*progress.stale, *outcome.stale),
-        )
-        report(progress)
+    batches = Batches(path, batch_size or choose_batch_size(plan))
+    crew = Crew()
+    tally = Tally(run.id, extent.clusters, report)
+    try:
+        crew.work(connection, workers, lambda own: _work(own, run, batches, crew, tally, limits))
+    except Refused as refusal:
+        if not tally.progress.deleted:
+            raise
+        raise Incomplete(
+            f"Stopped after {tally.progress.done} of {extent.clusters} clusters; the batch that "
+            "failed was rolled back.",
+            why=refusal.why,
+            next=f"Settle this and apply the plan again, or: fkdoctor undo {run.id}",
+        ) from refusal
     run_on_ledger(
         connection,
         lambda: execute_query(connection, "ledger/set_status", run_id=run.id, status="applied"),
     )
-    return progress
+    return tally.progress
+
+
+def _work(
+    connection: Connection, run: _Run, batches: Batches, crew: Crew, tally: Tally, limits: Limits
+) -> None:
+    """Takes batches until there are no more."""
+    pace = Pace(limits, crew.sleep, tally.wait)
+    pace.begin(connection)
+    while not crew.stopping and (taken := batches.take()):
+        number, batch, postponed = taken
+        outcome = _run_batch(connection, run, batch)
+        while outcome is None and postponed and not crew.sleep(_LOOK_AGAIN):
+            outcome = _run_batch(connection, run, batch)
+        if outcome:
+            tally.add(len(batch), outcome.deleted, outcome.repointed, outcome.stale)
+            pace.pause(connection)
+        elif not crew.stopping:
+            batches.postpone(number)
 
 
 def choose_batch_size(plan: DedupePlan) -> int:
     """How many clusters of the plan change some BATCH_ROWS rows."""
-    rows = plan.duplicates + sum(repoint.rows for repoint in plan.repoints)
-    rows += sum(resolution.rows for resolution in plan.resolutions)
-    return max(1, BATCH_ROWS * plan.clusters // max(rows, 1))
+    return max(1, BATCH_ROWS * plan.clusters // max(plan.changed, 1))
 
 
 class _Doubtful(Exception):
     """A batch holds more than the plan says."""
 
 
-def _run_batch(
-    connection: Connection, run: _Run, batch: Sequence[Cluster], lock_timeout: int
-) -> _Outcome:
-    """The outcome of a batch.
+class _Taken(Exception):
+    """Somebody else is at work on the batch."""
+
+
+def _run_batch(connection: Connection, run: _Run, batch: Sequence[Cluster]) -> _Outcome | None:
+    """The outcome of a batch; None while somebody else is at work on it.
 
     At first it trusts the plan's collisions. Where there are others it is tried again, and derives
     them: that sees which clusters they are of, and leaves these alone. Rows that do not move are
@@ -178,8 +171,11 @@ def _run_batch(
                 lambda row, trusting=trusting: _merge_batch(  # type: ignore[misc]
                     connection, run, row, batch, trusting=trusting
                 ),
-                lock_timeout=lock_timeout,
+                lock_timeout=run.lock_timeout,
+                together=True,
             )
+        except _Taken:
+            return None
         except _Doubtful:
             continue
         except Blocked as refusal:
@@ -201,6 +197,7 @@ class _Run:
     work: tuple[Work, ...]
     members: sql.MemberTable
     id: int
+    lock_timeout: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,12 +213,12 @@ def _merge_batch(
     connection: Connection, run: _Run, row: Row[Any], batch: Sequence[Cluster], *, trusting: bool
 ) -> _Outcome:
     refuse_undone(run.id, row.status)
-    numbers = [cluster.number for cluster in batch]
-    merged = set(
-        execute_query(
-            connection, "ledger/merged_clusters", run_id=run.id, clusters=numbers
-        ).scalars()
+    claim = execute_query(
+        connection, "ledger/claim_batch", run_id=str(run.id), first=str(batch[0].number)
     )
+    if not claim.scalar_one():
+        raise _Taken
+    merged = _find_merged(connection, run, [cluster.number for cluster in batch])
     batch = [cluster for cluster in batch if cluster.number not in merged]
     if not batch:
         return _Outcome(deleted=row.deleted, repointed=row.repointed)
@@ -230,14 +227,24 @@ def _merge_batch(
         connection.execute(merge.LockTable(name))
     # The plan's fingerprints were made in this time zone.
     set_local(connection, timezone="UTC")
-    derivation = _derive(run)
+    derivation = Derivation(
+        schema=run.schema,
+        facts=run.facts,
+        rules={rule.table: rule for rule in run.plan.rules},
+        members={run.plan.table: run.members},
+        made={run.plan.table: run.members},
+        lock=True,
+        references=run.plan.references,
+    )
     connection.execute(sql.create_members(run.members))
     if trusting:
         stale = expect_collisions(connection, derivation, batch)
         if stale is None:
             raise _Doubtful
     else:
-        stale = _derive_as_planned(connection, derivation, batch)
+        stale = derive_anew(connection, derivation, batch)
+    if stale:  # Another process may have merged them while this one waited for the rows.
+        merged = _find_merged(connection, run, sorted(stale))
     set_local(connection, timezone=row.time_zone)
     clusters = [cluster for cluster in batch if cluster.number not in stale]
     fields = {
@@ -256,58 +263,20 @@ def _merge_batch(
             deleted += _delete(connection, run, derivation, work, clusters)
             if work.update:
                 _refill(connection, run, work.update, fields[work.table])
-    execute_query(
+    counted = execute_query(
         connection, "ledger/count_batch", run_id=run.id, deleted=deleted, repointed=repointed
-    )
+    ).one()
     return _Outcome(
-        deleted=row.deleted + deleted,
-        repointed=row.repointed + repointed,
-        stale=tuple(sorted(stale)),
+        deleted=counted.deleted,
+        repointed=counted.repointed,
+        stale=tuple(sorted(stale - merged)),
     )
 
 
-def _derive(run: _Run) -> Derivation:
-    """A derivation that knows no members but those of the deduplicated table, of which the
-    temporary table is not made yet."""
-    return Derivation(
-        schema=run.schema,
-        facts=run.facts,
-        rules={rule.table: rule for rule in run.plan.rules},
-        members={run.plan.table: run.members},
-        made={run.plan.table: run.members},
-        lock=True,
-        references=run.plan.references,
-    )
-
-
-def _derive_as_planned(
-    connection: Connection, derivation: Derivation, batch: Sequence[Cluster]
-) -> set[int]:
-    """Finds what the merges of the batch bring about, which is what the plan says.
-
-    Clusters for which it is not are stale and dropped, until the rest agrees.
-    """
-    ((root, members),) = derivation.members.items()
-    fill(connection, members, list_members(batch))
-    stale = set(connection.execute(merge.find_stale_clusters(members)).scalars())
-    if stale:
-        connection.execute(merge.drop_clusters(members), {"clusters": sorted(stale)})
-    for statement in merge.carry_values(members):
-        connection.execute(statement)
-    while True:
-        derive_collisions(connection, derivation)
-        if derivation.obstacles:
-            raise _unforeseen(next(iter(derivation.obstacles)))
-        differing = find_differing_clusters(connection, derivation, batch, stale)
-        if not differing:
-            return stale
-        stale |= differing
-        connection.execute(merge.drop_clusters(members), {"clusters": sorted(stale)})
-        connection.execute(merge.drop_derived(members))
-        for name, other in derivation.made.items():
-            if name != root:
-                connection.execute(sql.clear_members(other))
-        derivation.forget()
+def _find_merged(connection: Connection, run: _Run, numbers: list[int]) -> set[int]:
+    """Those of the clusters that the run has merged."""
+    found = execute_query(connection, "ledger/merged_clusters", run_id=run.id, clusters=numbers)
+    return set(found.scalars())
 
 
 def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Work) -> int:
@@ -320,11 +289,11 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
             continue  # No row referenced a duplicate by it, and the check below sees to that.
         for _, shared in shared_columns(run.schema, key):
             if connection.execute(lookahead.find_torn(members, key, shared)).first():
-                raise _unforeseen(
+                raise unforeseen(
                     Obstacle(subject=key.label, reason=f"{quote_all(shared)} would change with it")
                 )
         if key.self_referencing and connection.execute(lookahead.find_loops(members, key)).first():
-            raise _unforeseen(
+            raise unforeseen(
                 Obstacle(subject=key.label, reason="survivors would come to be above themselves")
             )
         moved, astray = connection.execute(
@@ -337,7 +306,7 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
             {"run": run.id, "at_step": step.number, "siblings": list(step.siblings)},
         ).one()
         if astray:
-            raise _unforeseen(
+            raise unforeseen(
                 Obstacle(
                     subject=key.label,
                     reason=f"{astray} of its references would not point at the survivor: a trigger "
@@ -392,11 +361,11 @@ def _repoint_embedded(
     }
     expected = connection.execute(count_embedded(embedded)).scalar_one()
     if expected and any(embedded_obstacles(run.schema, reference)):
-        raise _unforeseen(next(embedded_obstacles(run.schema, reference)))
+        raise unforeseen(next(embedded_obstacles(run.schema, reference)))
     moved, astray = connection.execute(repoint_embedded(embedded), binds).one()
     left = connection.execute(count_hits(embedded)).scalar_one()
     if astray or left or moved != expected:
-        raise _unforeseen(
+        raise unforeseen(
             Obstacle(
                 subject=reference.label,
                 reason=f"{max(left, astray, expected - moved)} rows would not hold what they "
@@ -408,7 +377,7 @@ def _repoint_embedded(
 
 def _refuse_left(key: ForeignKey, rows: int) -> None:
     if rows:
-        raise _unforeseen(
+        raise unforeseen(
             Obstacle(
                 subject=key.label,
                 reason=f"{rows} references to duplicates are left: a trigger or rule "
@@ -465,7 +434,7 @@ def _refill(connection: Connection, run: _Run, step: Step, fields: FieldTable) -
     changed, astray = connection.execute(update_and_record(fields), binds).one()
     connection.execute(sa.text("set constraints all immediate"))
     if astray or changed != expected:
-        raise _unforeseen(
+        raise unforeseen(
             Obstacle(
                 subject=str(step.table),
                 reason=f"{astray + expected - changed} survivors do not hold what the rules for "
@@ -483,11 +452,3 @@ def _demote(connection: Connection, run: _Run, derivation: Derivation, step: Ste
         )
         connection.execute(create_demotions(fields, image.demotion.value))
         _refill(connection, run, step, fields)
-
-
-def _unforeseen(obstacle: Obstacle) -> Blocked:
-    return Blocked(
-        "Refused; nothing of this batch was changed.",
-        why=f"{obstacle.subject}: {obstacle.reason}.",
-        next=PLAN_AGAIN,
-    )

@@ -56,8 +56,10 @@ def run_batch(
     work: Callable[[Row[Any]], Result],
     *,
     lock_timeout: int,
+    together: bool = False,
 ) -> Result:
-    """What `work` returned from a transaction in which nobody else works on the run.
+    """What `work` returned from a transaction in which nobody else works on the run; where that is
+    done `together`, nobody undoes it.
 
     It is called with the run's row as ledger/lock_run reads it. Times are written in the run's time
     zone: so they can be compared as text, and triggers see the zone that they are used to.
@@ -71,7 +73,8 @@ def run_batch(
             random_page_cost=_CHEAP_INDEX_SCANS,
             **TEXT_FORM,
         )
-        run = execute_query(connection, "ledger/lock_run", run_id=run_id).one()
+        query = "ledger/join_run" if together else "ledger/lock_run"
+        run = execute_query(connection, query, run_id=run_id).one()
         set_local(connection, timezone=run.time_zone)
         return work(run)
 

@@ -3,7 +3,7 @@
 Which rows collide follows from these rows, from those for which they go and from the clusters. All
 of them are locked and compared with what the plan saw. What can still be new is a row that was
 written since: where it comes to collide, PostgreSQL refuses it; where it links two rows of one
-merge, it is found here. Such a batch is done again, with everything derived anew (see derive).
+merge, it is found here. Such a batch is done again, with everything derived anew.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from fkdoctor.dedupe.derive import Derivation, image_of, members_of
-from fkdoctor.dedupe.plan import Cluster, Member
+from fkdoctor.dedupe.derive import Derivation, derive_collisions, image_of, members_of
+from fkdoctor.dedupe.plan import Cluster, Member, Obstacle
 from fkdoctor.dedupe.policy import INHERIT
-from fkdoctor.dedupe.work import merged_tables
+from fkdoctor.dedupe.start import PLAN_AGAIN
+from fkdoctor.dedupe.work import find_differing_clusters, merged_tables
+from fkdoctor.errors import Blocked
 from fkdoctor.schema import TableName
 from fkdoctor.statement import merge
 from fkdoctor.statement.image import find_links
-from fkdoctor.statement.members import MemberTable, analyze_members
+from fkdoctor.statement.members import MemberTable, analyze_members, clear_members
 
 PlannedMember = tuple[int, bool, Member, Member | None]
 """A row's cluster, whether it survives, the row, and the survivor."""
@@ -99,3 +101,42 @@ def expect_collisions(
         if image and any(connection.execute(query).first() for query in find_links(image)):
             return None
     return stale
+
+
+def derive_anew(
+    connection: Connection, derivation: Derivation, batch: Sequence[Cluster]
+) -> set[int]:
+    """Finds what the merges of the batch bring about, which is what the plan says.
+
+    Clusters for which it is not are stale and dropped, until the rest agrees.
+    """
+    ((root, members),) = derivation.members.items()
+    fill(connection, members, list_members(batch))
+    stale = set(connection.execute(merge.find_stale_clusters(members)).scalars())
+    if stale:
+        connection.execute(merge.drop_clusters(members), {"clusters": sorted(stale)})
+    for statement in merge.carry_values(members):
+        connection.execute(statement)
+    while True:
+        derive_collisions(connection, derivation)
+        if derivation.obstacles:
+            raise unforeseen(next(iter(derivation.obstacles)))
+        differing = find_differing_clusters(connection, derivation, batch, stale)
+        if not differing:
+            return stale
+        stale |= differing
+        connection.execute(merge.drop_clusters(members), {"clusters": sorted(stale)})
+        connection.execute(merge.drop_derived(members))
+        for name, other in derivation.made.items():
+            if name != root:
+                connection.execute(clear_members(other))
+        derivation.forget()
+
+
+def unforeseen(obstacle: Obstacle) -> Blocked:
+    """The refusal for what the plan did not foresee."""
+    return Blocked(
+        "Refused; nothing of this batch was changed.",
+        why=f"{obstacle.subject}: {obstacle.reason}.",
+        next=PLAN_AGAIN,
+    )

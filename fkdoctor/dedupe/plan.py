@@ -9,6 +9,11 @@ from typing import NamedTuple
 from fkdoctor.identifier import quote
 from fkdoctor.schema import LogicalReference, TableName
 
+# Measured (benchmarks/dedupe.py): a row of some 100 bytes with two indexes and its journal entry;
+# right after a checkpoint whole pages are written, which makes up most of it.
+WAL_PER_ROW = 1_600
+ROWS_PER_SECOND = 15_000
+
 
 class Member(NamedTuple):
     """A row of a cluster: its primary key as text, and a fingerprint of the whole row."""
@@ -186,6 +191,26 @@ class DedupePlan:
         return any(reference.embedded for reference in self.references) or any(
             rule.above == "inherit" or "demote(" in rule.collisions for rule in self.rules
         )
+
+    @property
+    def changed(self) -> int:
+        """How many rows an apply changes or deletes."""
+        return (
+            self.duplicates
+            + self.moving
+            + self.refilled
+            + sum(resolution.rows for resolution in self.resolutions)
+        )
+
+    @property
+    def wal_bytes(self) -> int:
+        """An estimate of the WAL that an apply writes, the ledger's included."""
+        return self.changed * WAL_PER_ROW
+
+    @property
+    def seconds(self) -> float:
+        """An estimate of how long an apply takes with one worker, where keys have indexes."""
+        return self.changed / ROWS_PER_SECOND
 
     @property
     def moving(self) -> int:

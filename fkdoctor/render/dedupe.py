@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fkdoctor.dedupe.apply import Progress
 from fkdoctor.dedupe.plan import Cluster, DedupePlan, Obstacle, Resolution
+from fkdoctor.dedupe.progress import Progress
 from fkdoctor.dedupe.undo import UndoProgress
 from fkdoctor.render.markdown import cell, code, escape, one_line
 from fkdoctor.render.text import count_of
@@ -23,6 +23,7 @@ def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         f"  the survivor is      {', then '.join(plan.survivor)}",
         "",
         _summarise(plan),
+        _estimate(plan),
     ]
     if plan.oversized:
         lines.append(_describe_oversized(plan))
@@ -54,6 +55,14 @@ def plan_text(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         lines += ["", "In the way; the plan cannot be applied:"]
         lines += [f"  {obstacle.subject}: {obstacle.reason}" for obstacle in plan.obstacles]
     return "\n".join(_visible(line) for line in lines)
+
+
+def _estimate(plan: DedupePlan) -> str:
+    wal = max(plan.wal_bytes / 1_000_000, 1)
+    return (
+        f"{count_of(plan.changed, 'row')} would change: by rule of thumb {wal:,.0f} MB of WAL and "
+        f"{max(plan.seconds, 1):,.0f} s with one worker."
+    )
 
 
 def _summarise(plan: DedupePlan) -> str:
@@ -145,6 +154,7 @@ def plan_markdown(plan: DedupePlan, examples: Sequence[Cluster]) -> str:
         f"- survivor: {escape(', then '.join(plan.survivor))}",
         f"- **{plan.clusters:,}** clusters, **{plan.duplicates:,}** duplicates to delete, "
         f"**{plan.moving:,}** references to repoint",
+        f"- {_estimate(plan)}",
     ]
     if plan.oversized:
         lines.append(f"- {_describe_oversized(plan)}")

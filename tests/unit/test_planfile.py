@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fkdoctor.dedupe.apply import choose_batch_size
 from fkdoctor.dedupe.plan import (
     Cluster,
     Collision,
@@ -366,3 +367,14 @@ def test_where_a_plan_cannot_be_written_is_said(path: Path, tmp_path: Path) -> N
         assert why in caught.value.why
     assert list(tmp_path.iterdir()) == [path]
     assert not os.path.isfile("/dev/null")
+
+
+def test_estimates_count_every_row_that_changes() -> None:
+    moved = sum(repoint.rows for repoint in PLAN.repoints)
+    lost = sum(resolution.rows for resolution in PLAN.resolutions)
+    assert PLAN.changed == PLAN.duplicates + PLAN.refilled + moved + lost
+    assert PLAN.wal_bytes > 1_000 * PLAN.changed
+    assert PLAN.seconds > 0
+    assert choose_batch_size(replace(PLAN, clusters=1_000, duplicates=100_000)) < 250
+    many = replace(PLAN, clusters=1, duplicates=10**9, repoints=(), resolutions=())
+    assert choose_batch_size(many) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ from sqlalchemy import Engine
 
 from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
-from fkdoctor.dedupe.apply import Progress, apply_dedupe
+from fkdoctor.dedupe.apply import apply_dedupe
 from fkdoctor.dedupe.planner import Criteria, plan_dedupe
 from fkdoctor.dedupe.policy import read_fields, read_rules
+from fkdoctor.dedupe.progress import Progress
 from fkdoctor.dedupe.undo import UndoProgress, undo_dedupe
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.ledger.install import install_ledger
@@ -101,13 +102,16 @@ class Database:
         batch_size: int = 1_000,
         lock_timeout: int = 300,
         watch: Callable[[Engine], None] = lambda engine: None,
+        how: Mapping[str, Any] | None = None,
         **parameters: str,
     ) -> Progress:
-        """What was done in the end. `watch` sees the engine before it is used."""
+        """What was done in the end. `watch` sees the engine before it is used; `how` are further
+        arguments."""
         engine = self.engine(**parameters)
         watch(engine)
+        more = {"batch_size": batch_size, "lock_timeout": lock_timeout} | dict(how or {})
         with connect(engine) as connection:
-            return apply_dedupe(connection, path, batch_size=batch_size, lock_timeout=lock_timeout)
+            return apply_dedupe(connection, path, **more)
 
     def undo(
         self,
@@ -219,6 +223,12 @@ def db(workbench: str, tmp_path: Path) -> Database:
     database = Database(workbench, tmp_path)
     database.clean()
     return database
+
+
+@pytest.fixture
+def at_database(tmp_path: Path) -> Callable[[str], Database]:
+    """Called with a URL: the database there, which has a ledger."""
+    return lambda url: Database(url, tmp_path)
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ def test_a_plan_is_shown_and_saved_and_nothing_is_changed(
     assert re.fullmatch(r"letter-[0-9a-f]{8}\.plan\.jsonl", path.name)
     assert done.code == 0
     assert "2 clusters: 2 survivors would stay, 2 duplicates would be deleted." in done.out
+    assert "rows would change: by rule of thumb 1 MB of WAL and 1 s with one worker." in done.out
     assert "2 survives 1  (a.example/x)" in done.out
     assert "mlops.visit.visit_letter        3 rows  (a plain DELETE: CASCADE" in done.out
     assert "no index serves this key" in done.out
@@ -123,6 +124,7 @@ def test_a_row_in_two_clusters_is_refused_before_anything_is_written(
 def test_json_is_the_only_thing_on_stdout(run: Run, db: Any, tmp_path: Path) -> None:
     planned = json.loads(run("dedupe", "letter", "--match", "url", "--format", "json").out)
     assert planned["run"] is None
+    assert planned["estimate"]["rows"] == 5
     assert (planned["plan"]["clusters"], planned["plan"]["duplicates"]) == (2, 2)
     assert planned["plan"]["repoints"][0]["rows"] == 3
     applied = json.loads(run("dedupe", "--plan", planned["path"], "--yes", "--format", "json").out)

@@ -290,7 +290,7 @@ def test_one_plan_applied_twice_at_once_is_applied_once(
     before, path, barrier = db.contents(), db.plan(), Barrier(2)
 
     def apply() -> Any:
-        watch = Moment("-- Let nobody else work", barrier.wait)
+        watch = Moment("-- Let nobody undo this run", barrier.wait)
         return db.apply(path, batch_size=1, lock_timeout=PATIENT, watch=watch)
 
     done = [future.result() for future in [beside.submit(apply) for _ in range(2)]]
@@ -446,7 +446,7 @@ def test_a_column_that_is_added_meanwhile_is_not_lost(db: Database) -> None:
     def add() -> None:
         db.execute("alter table letter add column more int; update letter set more = id")
 
-    done = db.apply(path, watch=Moment("-- Let nobody else work", add))
+    done = db.apply(path, watch=Moment("-- Let nobody undo this run", add))
     assert (done.deleted, done.stale) == (0, (1, 2))
     assert db.execute("select sum(more) from letter") == [(15,)]
 

@@ -32,6 +32,23 @@ SIMPLE = """
     insert into answer values (1, 'B'), (2, 'D'), (3, 'A');
     insert into mark values (1, 'p', 1), (2, 'p', 1), (2, 'q', 1), (3, 'p', 1), (4, 'p', 1);
 """
+# Deep collisions, links that go, a tree, and rows that are known by what they reference.
+LINKED = """
+    create table letter (id int primary key, same text, above int references letter);
+    create table link (a int references letter, b int references letter, primary key (a, b));
+    create table profile (id int primary key, letter_id int unique references letter, note text);
+    create table line (id int primary key, profile_id int not null references profile, tag text,
+        unique (profile_id, tag));
+    insert into letter values (1, 'a', null), (2, 'a', null), (3, 'a', null), (4, 'b', 1),
+        (5, 'b', 1), (6, 'c', 3);
+    insert into link values (1, 6), (2, 6), (2, 3), (4, 6), (5, 6);
+    insert into profile values (1, 1, 'n'), (2, 2, 'n'), (5, 5, 'm');
+    insert into line values (1, 1, 'p'), (2, 2, 'p'), (3, 2, 'q'), (4, 5, 'p');
+"""
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "simple": (SIMPLE, {"fields": ("mark.seen=sum",)}),
+    "linked": (LINKED, {"rules": (("links", "link=delete"),)}),
+}
 LEDGER = " union all ".join(
     f"select '{table}', (to_jsonb(r) - '{{id, run_id, plan_id, plan}}'::text[]"
     " - '{started_at, finished_at, undone_at}'::text[])::text "
@@ -63,10 +80,11 @@ class Killer:
             self.kill(connection)
 
 
-def begin(db: Database, direction: str) -> Callable[..., Any]:
+def begin(db: Database, direction: str, shape: str = "simple") -> Callable[..., Any]:
     """The work that is to be killed, in a database in which it has not begun."""
-    db.execute(SIMPLE)
-    path = db.plan(fields=("mark.seen=sum",))
+    tables, policies = SHAPES[shape]
+    db.execute(tables)
+    path = db.plan(**policies)
     if direction == "apply":
         return lambda **options: db.apply(path, batch_size=1, **options)
     db.apply(path, batch_size=1)
@@ -78,13 +96,14 @@ def state(db: Database) -> Any:
 
 
 @pytest.mark.parametrize("direction", ["apply", "undo"])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_a_connection_that_is_cut_at_any_statement_costs_nothing(
-    db: Database, direction: str
+    db: Database, direction: str, shape: str
 ) -> None:
-    begin(db, direction)()
+    begin(db, direction, shape)()
     done = state(db)
     db.clean()
-    work = begin(db, direction)
+    work = begin(db, direction, shape)
     untouched = state(db)
 
     def cut(connection: Any) -> None:

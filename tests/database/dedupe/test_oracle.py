@@ -411,6 +411,9 @@ def check(engine: Engine, world: World) -> None:
         assert refusable or forbidden
         return
     assert not forbidden
+    if done.stale and done.total < len(clusters):
+        event("left alone together, as clusters that are tied")
+        return
     event("merged" if fresh else "nothing to merge")
     assert len(done.stale) == len(clusters) - len(fresh)
     assert done.deleted == sum(map(len, fresh.values()))
