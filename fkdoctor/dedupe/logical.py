@@ -18,8 +18,8 @@ from fkdoctor.schema import (
     ReferentialAction,
     Schema,
     TableKind,
+    compared_as,
 )
-from fkdoctor.schema import compared_as as _compared_as
 
 
 def follow_references(schema: Schema, references: Iterable[LogicalReference]) -> Schema:
@@ -49,7 +49,7 @@ def reference_obstacles(
             reason = "it is of type json, which a change would write otherwise: use jsonb"
         elif known_as(schema, reference.referencing) != reference.referencing:
             reason = "it is a column of a partition: name that of the whole table"
-        elif not reference.path and _compared_as(theirs, ours) is None:
+        elif not reference.path and compared_as(theirs, ours) is None:
             reason = f"{ours.type} is not compared with {theirs.type}"
         else:
             continue
@@ -60,7 +60,7 @@ def _make_key(schema: Schema, reference: LogicalReference) -> ForeignKey:
     table = schema.table(reference.referencing)
     ours = table.column(reference.referencing_column)
     theirs = schema.table(reference.referenced).column(reference.referenced_column)
-    left, right = _compared_as(theirs, ours) or ("text", "text")
+    left, right = compared_as(theirs, ours) or ("text", "text")
     families = {
         key.operator_family
         for index in table.indexes

@@ -34,7 +34,7 @@ from fkdoctor.errors import ConfigError
 from fkdoctor.schema import LogicalReference, TableName
 
 FORMAT = "fkdoctor dedupe plan"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
