@@ -15,15 +15,14 @@ import argparse
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
-from uuid import uuid4
 
 import psycopg2
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from psycopg2.extensions import make_dsn
+from scratch import database, execute
 
 import fkdoctor.revise  # registers op.change_on_delete
 from fkdoctor.config import Config
@@ -66,18 +65,18 @@ def main() -> None:
     words.add_argument("--rows", type=int, default=1_000_000, help="referencing rows")
     words.add_argument("--hold", type=float, default=5, help="seconds; 0: nothing in the way")
     given = words.parse_args()
-    with _make_database(given.url) as url:
+    with database(given.url) as url:
         letters = max(1_000, given.rows // 10)
         print(f"loading {given.rows:,} referencing and {letters:,} referenced rows", flush=True)
-        _run(url, TABLES.format(rows=given.rows, letters=letters))
-        _run(url, "vacuum analyze")
+        execute(url, TABLES.format(rows=given.rows, letters=letters))
+        execute(url, "vacuum analyze", alone=True)
         print(f"\n{'':32}{'lasts':>9}{'writer':>9}{'reader':>9}   (longest wait, seconds)")
         measure = partial(_measure, url, letters)
         measure("nothing", lambda: time.sleep(3))
         ratios = [_compare(measure, url, "", 0)]
         if given.hold:
             with_it = f", {given.hold:g} s in the way"
-            _run(url, RESTORE)
+            execute(url, RESTORE)
             ratios.append(_compare(measure, url, with_it, given.hold))
         for with_it, (writer, reader) in ratios:
             print(
@@ -90,8 +89,8 @@ def _compare(
     measure: Callable[..., tuple[float, float]], url: str, with_it: str, hold: float
 ) -> tuple[str, tuple[float, float]]:
     """How many times as long a writer and a reader wait with a plain drop and add."""
-    naive = measure(f"drop and add{with_it}", lambda: _run(url, NAIVE), hold)
-    _run(url, RESTORE)
+    naive = measure(f"drop and add{with_it}", lambda: execute(url, NAIVE), hold)
+    execute(url, RESTORE)
     safe = measure(f"op.change_on_delete{with_it}", lambda: _change(url), hold)
     return with_it, (naive[0] / safe[0], naive[1] / safe[1])
 
@@ -166,22 +165,6 @@ def _hold(url: str, seconds: float, reading: threading.Event) -> None:
         cursor.execute("select from recommendation limit 1; select from letter limit 1")
         reading.set()
         time.sleep(seconds)
-
-
-def _run(url: str, statements: str) -> None:
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        cursor.execute(statements)
-
-
-@contextmanager
-def _make_database(server: str) -> Iterator[str]:
-    name = f"fkd_bench_{uuid4().hex[:12]}"
-    _run(server, f"create database {name}")
-    try:
-        yield make_dsn(server, dbname=name)
-    finally:
-        _run(server, f"drop database {name}")
 
 
 if __name__ == "__main__":

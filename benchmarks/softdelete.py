@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from uuid import uuid4
 
 import psycopg2
-from psycopg2.extensions import make_dsn
+from scratch import database, execute
 from sqlalchemy import Engine, ForeignKey, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.pool import NullPool
 
 import fkdoctor
 from fkdoctor.config import Config
@@ -88,15 +87,17 @@ def main() -> None:
     words.add_argument("--sample", type=int, default=100, help="customers that the loop deletes")
     given = words.parse_args()
     customers = max(given.sample * 20, given.rows // ROWS_A_CUSTOMER)
-    with _make_database(given.url) as url:
+    with database(given.url) as url:
         print(f"loading {customers * ROWS_A_CUSTOMER:,} rows\n", flush=True)
-        _run(url, TABLES.format(customers=customers))
-        _run(url, "vacuum analyze")
+        execute(url, TABLES.format(customers=customers))
+        execute(url, "vacuum analyze", alone=True)
         _measure_all(url, customers, given.sample)
 
 
 def _measure_all(url: str, customers: int, sample: int) -> None:
-    engine = create_engine("postgresql+psycopg2://", creator=lambda: psycopg2.connect(url))
+    engine = create_engine(
+        "postgresql+psycopg2://", creator=lambda: psycopg2.connect(url), poolclass=NullPool
+    )
     keys = range(customers - 2 * sample + 1, customers + 1)
     each, at_once = list(keys[:sample]), list(keys[sample:])
     slow = _time("loop: mark, commit each", sample, lambda: _mark(engine, each, commit=True))
@@ -161,22 +162,6 @@ def _delete(engine: Engine, keys: list[int]) -> None:
         for key in keys:
             session.delete(session.get_one(Customer, key))
             session.commit()
-
-
-def _run(url: str, statements: str) -> None:
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        cursor.execute(statements)
-
-
-@contextmanager
-def _make_database(server: str) -> Iterator[str]:
-    name = f"fkd_bench_{uuid4().hex[:12]}"
-    _run(server, f"create database {name}")
-    try:
-        yield make_dsn(server, dbname=name)
-    finally:
-        _run(server, f"drop database {name} with (force)")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,7 @@ from fkdoctor.cli.session import (
 )
 from fkdoctor.config import FILE_NAME, SEVERITIES, Config, parse_duration
 from fkdoctor.errors import ConfigError
-from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.inspect.django_models import with_django
-from fkdoctor.inspect.logical import declare
 from fkdoctor.inspect.models import with_models
 from fkdoctor.inspect.proof import ask_planner
 from fkdoctor.inspect.rowlog import RowLog
@@ -137,10 +135,7 @@ def audit(
     baseline = load_baseline(baseline_path) if baseline_path else None
     with open_session(url, config_path) as session:
         config = session.config
-        schema = inspect_database(
-            session.connection, statement_timeout=config.database.statement_timeout
-        )
-        schema = declare(schema, config)
+        schema = session.read_schema()
         if models:
             schema = with_models(schema, models)
         if django:

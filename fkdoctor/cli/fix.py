@@ -19,8 +19,6 @@ from fkdoctor.cli.session import (
 )
 from fkdoctor.config import PolicyConfig
 from fkdoctor.errors import ConfigError
-from fkdoctor.inspect.catalog import inspect_database
-from fkdoctor.inspect.logical import declare
 from fkdoctor.revise.fixes import Left, describe_fix, plan_fixes
 from fkdoctor.revise.guesses import UNDECLARED, plan_adoptions
 from fkdoctor.revise.revision import Draft, write_revisions, write_script
@@ -61,12 +59,7 @@ def fix(
     asked = frozenset(explain_rule(rule).rule.id for rule in rules)
     with open_session(url, config_path) as session:
         config = session.config
-        schema = declare(
-            inspect_database(
-                session.connection, statement_timeout=config.database.statement_timeout
-            ),
-            config,
-        )
+        schema = session.read_schema()
     report = make_report(
         schema,
         scope=choose_scope(schema, config, schemas, tables),

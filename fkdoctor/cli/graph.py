@@ -9,8 +9,6 @@ import click
 from fkdoctor.audit import make_report
 from fkdoctor.cli.output import format_option, write
 from fkdoctor.cli.session import choose_scope, database_options, open_session, scope_options
-from fkdoctor.inspect.catalog import inspect_database
-from fkdoctor.inspect.logical import declare
 from fkdoctor.render.diagram import make_diagram
 from fkdoctor.render.dot import render_dot, render_mermaid
 from fkdoctor.render.svg import render_svg
@@ -36,12 +34,7 @@ def graph(
     """
     with open_session(url, config_path) as session:
         config = session.config
-        schema = declare(
-            inspect_database(
-                session.connection, statement_timeout=config.database.statement_timeout
-            ),
-            config,
-        )
+        schema = session.read_schema()
     report = make_report(
         schema,
         scope=choose_scope(schema, config, schemas, tables),

@@ -18,6 +18,8 @@ from fkdoctor.audit import Scope, select_scope
 from fkdoctor.cli.output import Command
 from fkdoctor.config import Config, find_config, load_config
 from fkdoctor.database import Target, connect, open_engine, resolve_target
+from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.logical import declare
 from fkdoctor.schema import Schema
 
 
@@ -29,6 +31,12 @@ class Session:
     connection: Connection
     config: Config
     target: Target
+
+    def read_schema(self) -> Schema:
+        """The schema, with what fkdoctor.toml declares."""
+        timeout = self.config.database.statement_timeout
+        schema = inspect_database(self.connection, statement_timeout=timeout)
+        return declare(schema, self.config)
 
 
 def database_options(command: Command) -> Command:
