@@ -7,10 +7,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from pwd import getpwnam
 from typing import Any
 
 import psycopg2
@@ -61,8 +63,8 @@ def pooled(db: Database) -> Iterator[Database]:
         """.replace("\n        ", "\n")
     )
     (folder / "users").write_text(f'"{given["user"]}" "{given.get("password", "")}"\n')
-    user = "nobody" if os.geteuid() == 0 else None
-    if user:
+    user = _find_user(given["host"]) if os.geteuid() == 0 else None
+    if user is not None:
         for path in (folder, settings, folder / "users"):
             shutil.chown(path, user)
     with (folder / "log").open("w") as log:
@@ -77,14 +79,21 @@ def pooled(db: Database) -> Iterator[Database]:
         shutil.rmtree(folder)
 
 
+def _find_user(host: str) -> int:
+    """Who may reach the server, where pgbouncer refuses to run as root."""
+    return os.stat(host).st_uid if host.startswith("/") else getpwnam("nobody").pw_uid
+
+
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None:
+    until = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < until:
         try:
-            psycopg2.connect(url).close()
+            psycopg2.connect(url, connect_timeout=5).close()
         except psycopg2.OperationalError:
+            time.sleep(0.05)
             continue
         return
-    raise AssertionError("pgbouncer did not start")
+    raise AssertionError("pgbouncer did not start, or does not reach the server")
 
 
 def occupy(pooled: Database) -> list[Any]:
