@@ -15,6 +15,7 @@ from fkdoctor.schema import Column, ForeignKey, Index, Table
 from fkdoctor.statement.parts import (
     NamedType,
     Query,
+    alone_change,
     collated,
     equal,
     image,
@@ -33,7 +34,6 @@ from fkdoctor.statement.softdelete import (
     is_deleted,
     is_live,
     only,
-    only_update,
     row_of,
 )
 
@@ -209,5 +209,5 @@ def put_back(table: Table, key_columns: Sequence[str], columns: Sequence[str]) -
         )
     )
     right = _image_of(table, row, columns).is_not_distinct_from(_ENTRY.c.before)
-    back = only_update(change, table).returning(right.label("is_right")).cte("back")
+    back = alone_change(change, table).returning(right.label("is_right")).cte("back")
     return sa.select(sa.func.count().filter(back.c.is_right)).select_from(back)

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import ColumnElement, FromClause, Insert, TableClause, TextClause, Update
+from sqlalchemy import ColumnElement, FromClause, Insert, TableClause, TextClause
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.selectable import NamedFromClause
@@ -21,6 +21,7 @@ from fkdoctor.schema import ForeignKey, Table, TableKind, TableName
 from fkdoctor.statement.parts import (
     NamedType,
     Query,
+    alone_change,
     collated,
     equal,
     image,
@@ -322,7 +323,7 @@ def set_references(
         )
     )
     moved = (
-        only_update(change, referencing)
+        alone_change(change, referencing)
         .returning(
             text_array([new.c[name] for name in identity]).label("key"),
             image(columns, [found.c[f"old_{i}"] for i in range(len(columns))]).label("before"),
@@ -341,13 +342,6 @@ def set_references(
     return sa.select(sa.func.count()).select_from(moved).add_cte(written)
 
 
-def only_update(change: Update, table: Table) -> Update:
-    """The update of the table's rows alone, or of those of all partitions."""
-    if table.kind is TableKind.PARTITIONED:
-        return change
-    return change.with_hint("ONLY", dialect_name="postgresql")
-
-
 def mark_gone(gone: GoneTable, marks: Marks) -> Query:
     """Marks the gone rows as deleted. One row: how many are marked now, and as they should be.
 
@@ -364,7 +358,9 @@ def mark_gone(gone: GoneTable, marks: Marks) -> Query:
         )
     )
     marked = (
-        only_update(change, table).returning(bears(table, row, marks).label("marked")).cte("marked")
+        alone_change(change, table)
+        .returning(bears(table, row, marks).label("marked"))
+        .cte("marked")
     )
     return sa.select(sa.func.count().filter(marked.c.marked)).select_from(marked)
 
@@ -389,7 +385,7 @@ def unmark_gone(gone: GoneTable, marks: Marks) -> Query:
         )
     )
     live = sa.and_(row.c[marks.time].is_(None), row.c[marks.deletion].is_(None))
-    back = only_update(change, table).returning(live.label("live")).cte("back")
+    back = alone_change(change, table).returning(live.label("live")).cte("back")
     return sa.select(sa.func.count().filter(back.c.live)).select_from(back)
 
 
