@@ -36,10 +36,12 @@ from fkdoctor.dedupe.work import (
     plan_work,
 )
 from fkdoctor.errors import Blocked, Incomplete, Refused, StalePlan
+from fkdoctor.garbage import garbage_uncollected
 from fkdoctor.identifier import quote_all
 from fkdoctor.impact.preview import preview_delete
 from fkdoctor.impact.scope import Scope
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.graph import keys_into
 from fkdoctor.ledger.install import require_ledger
 from fkdoctor.resources import execute_query
 from fkdoctor.schema import ForeignKey, LogicalKey, Schema, TableKind
@@ -130,9 +132,13 @@ def _work(
     """Takes batches until there are no more."""
     pace = Pace(limits, crew.sleep, tally.wait)
     pace.begin(connection)
-    while not crew.stopping and (taken := batches.take()):
-        number, batch, postponed = taken
-        outcome = _run_batch(connection, run, batch)
+    while not crew.stopping:
+        with garbage_uncollected():
+            taken = batches.take()
+            if taken is None:
+                return
+            number, batch, postponed = taken
+            outcome = _run_batch(connection, run, batch)
         while outcome is None and postponed and not crew.sleep(_LOOK_AGAIN):
             outcome = _run_batch(connection, run, batch)
         if outcome:
@@ -324,6 +330,8 @@ def _repoint(connection: Connection, run: _Run, derivation: Derivation, work: Wo
             going = derivation.members.get(step.key.referencing)
             left = connection.execute(sql.count_references(members, step.key, going)).scalar_one()
             _refuse_left(step.key, left)
+    if not keys_into(run.catalog, work.table):
+        return repointed  # Nothing can reference them.
     # The duplicates are locked: nobody can come to reference them by a key any more.
     impact = preview_delete(
         connection,
