@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from fkdoctor.audit.cascade import Cascades
+from fkdoctor.audit.cascade import Cascades, cascades_of
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.wording import listed, with_rows
 from fkdoctor.identifier import quote
-from fkdoctor.inspect.graph import cascade_reach, find_cycles, keys_into, keys_within
+from fkdoctor.inspect.graph import (
+    cascade_reach,
+    enforced_part,
+    find_cycles,
+    keys_into,
+    keys_within,
+    with_keys,
+)
 from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
 
 DEEP, WIDE, MANY_ROWS = 3, 10, 10_000
@@ -70,8 +77,8 @@ _WRITING = (ReferentialAction.SET_NULL, ReferentialAction.SET_DEFAULT)
 
 def find_wide_cascades(schema: Schema) -> Iterator[Evidence]:
     """The tables at the top of a cascade that goes deep, wide, or takes many rows."""
-    enforced = _with_keys(schema, lambda key: key.enforced)
-    cascades = Cascades(enforced)
+    enforced = enforced_part(schema)
+    cascades = cascades_of(schema)
     for table in enforced.tables:
         top = table.partition_of is None and len(cascades.ways_to(table.name)) == 1
         cascade = measure_cascade(enforced, cascades, table.name) if top else None
@@ -121,7 +128,7 @@ def _share(rows: float | None) -> str:
 
 def find_cascade_circles(schema: Schema) -> Iterator[Evidence]:
     """The groups of tables that delete from each other in a circle."""
-    cascading = _with_keys(
+    cascading = with_keys(
         schema, lambda key: key.enforced and key.on_delete is ReferentialAction.CASCADE
     )
     for tables in find_cycles(cascading):
@@ -190,10 +197,6 @@ def find_deleted_records(schema: Schema) -> Iterator[Evidence]:
                 ),
                 keys=(key,),
             )
-
-
-def _with_keys(schema: Schema, chosen: Callable[[ForeignKey], bool]) -> Schema:
-    return replace(schema, foreign_keys=tuple(key for key in schema.foreign_keys if chosen(key)))
 
 
 RULES = (
