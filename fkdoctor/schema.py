@@ -347,8 +347,9 @@ class ForeignKey:
     """A foreign key as it was written; the copies for partitions are in `clones`.
 
     `triggers` are in firing order. `definition` is pg_get_constraintdef with an empty search_path,
-    so every name in it is qualified. `written_at` is when a key that is not validated came to be as
-    it is, if the server knows.
+    so every name in it is qualified. Of a key that is not validated, `written_at` is when it came to
+    be as it is, if the server knows, and `validated_by_row` whether VALIDATE by the table's owner
+    would look each row up by itself.
     """
 
     oid: int
@@ -372,6 +373,7 @@ class ForeignKey:
     comment: str | None
     definition: str
     written_at: datetime | None = None
+    validated_by_row: bool = False
 
     @property
     def label(self) -> str:

@@ -369,6 +369,7 @@ def _foreign_keys(
             comment=row.comment,
             definition=_present(row.definition),
             written_at=row.written_at,
+            validated_by_row=bool(row.validated_by_row),
         )
 
     keys = [build(row) for row in by_oid.values() if not row.parent]

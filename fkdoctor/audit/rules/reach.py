@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fkdoctor.audit.cascade import Cascades, cascades_of
 from fkdoctor.audit.finding import Evidence, Rule, Severity
-from fkdoctor.audit.wording import listed, with_rows
+from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.identifier import quote
 from fkdoctor.inspect.graph import (
     cascade_reach,
@@ -18,7 +18,7 @@ from fkdoctor.inspect.graph import (
     keys_within,
     with_keys,
 )
-from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
+from fkdoctor.schema import ForeignKey, Index, ReferentialAction, Schema, Table, TableName
 
 DEEP, WIDE, MANY_ROWS = 3, 10, 10_000
 """From how many levels, tables, or rows for one that is deleted, a cascade is worth knowing."""
@@ -199,6 +199,50 @@ def find_deleted_records(schema: Schema) -> Iterator[Evidence]:
             )
 
 
+def find_wide_writing(schema: Schema) -> Iterator[Evidence]:
+    """The keys that write NULL or a default into many rows when one row is deleted."""
+    for key in schema.foreign_keys:
+        if not key.enforced or key.on_delete not in _WRITING:
+            continue
+        here, there = schema.row_estimate(key.referencing), schema.row_estimate(key.referenced)
+        if not here or not there or here / there < MANY_ROWS:
+            continue
+        table = schema.table(key.referencing)
+        written = set(key.written_columns)
+        renewed = any(_holds(index, written) for index in _of_rows(schema, table))
+        yield Evidence(
+            subject=key.label,
+            detail=(
+                f"The DELETE of one row of {with_rows(schema, key.referenced)} changes "
+                f"{columns_of(key.written_columns)} in up to {here / there:,.0f} rows of "
+                f"{with_rows(schema, key.referencing)} on average, and each is written anew"
+                f"{_in_indexes(schema, table) if renewed else ''}."
+            ),
+            keys=(key,),
+        )
+
+
+BRIN_STAYS = 16
+"""The first version in which a change of what a BRIN index holds leaves the other indexes alone."""
+
+
+def _of_rows(schema: Schema, table: Table) -> list[Index]:
+    """The indexes that take an entry for a row that is written anew."""
+    return [index for index in table.indexes if index.method != "brin" or schema.major < BRIN_STAYS]
+
+
+def _holds(index: Index, columns: set[str]) -> bool:
+    names = {*index.include, *(part.column for part in index.keys)}
+    return not names.isdisjoint(columns)
+
+
+def _in_indexes(schema: Schema, table: Table) -> str:
+    number = len(_of_rows(schema, table))
+    return (
+        f", with an entry in each of its {number} indexes" if number > 1 else ", and in its index"
+    )
+
+
 RULES = (
     Rule(
         id="FK027",
@@ -263,5 +307,24 @@ RULES = (
             "the records outlive what they are about."
         ),
         check=find_deleted_records,
+    ),
+    Rule(
+        id="FK060",
+        name="wide-writing",
+        severity=Severity.INFO,
+        condition=(
+            f"A key does SET NULL or SET DEFAULT, and by PostgreSQL's estimates {MANY_ROWS:,} rows "
+            "or more come on average on one that is referenced."
+        ),
+        effect=(
+            "SET NULL is an UPDATE of each row: the whole row is written anew and stays locked "
+            "until COMMIT, its triggers fire, and where an index has the column, so does an entry "
+            "in every index of the table. That is often slower than deleting the rows."
+        ),
+        remedy=(
+            "Write the NULLs in batches before the DELETE, each in a transaction of its own, and "
+            "VACUUM afterwards."
+        ),
+        check=find_wide_writing,
     ),
 )
