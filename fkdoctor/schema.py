@@ -347,9 +347,9 @@ class ForeignKey:
     """A foreign key as it was written; the copies for partitions are in `clones`.
 
     `triggers` are in firing order. `definition` is pg_get_constraintdef with an empty search_path,
-    so every name in it is qualified. Of a key that is not validated, `written_at` is when it came to
-    be as it is, if the server knows, and `validated_by_row` whether VALIDATE by the table's owner
-    would look each row up by itself.
+    so every name in it is qualified. Of a key that is not validated, `written_at` is when it came
+    to be as it is, if the server knows, and `validated_by_row` whether VALIDATE by the table's
+    owner would look each row up by itself.
     """
 
     oid: int
