@@ -20,6 +20,7 @@ from fkdoctor.database import (
     LOCK_NOT_AVAILABLE,
     QUERY_CANCELED,
     READ_ONLY,
+    remedy,
     said,
     set_local,
     sqlstate,
@@ -83,7 +84,9 @@ def rehearse(
                 raise Refused(
                     "The rehearsal was stopped; it is rolled back.",
                     why=f"PostgreSQL says: {said(problem)}",
-                    next="Rehearse at a quieter time, with longer timeouts, or on a copy.",
+                    next=remedy(problem)
+                    if sqlstate(problem) == READ_ONLY
+                    else "Rehearse at a quieter time, with longer timeouts, or on a copy.",
                 ) from problem
             error = problem
         finally:
