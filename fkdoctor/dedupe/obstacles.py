@@ -5,6 +5,7 @@ Better a refusal by name than a lost row: whatever is not known to be safe is an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from fkdoctor.dedupe.partitions import (
@@ -136,9 +137,14 @@ def mentions(index: Index, columns: set[str]) -> bool:
     texts = [key.expression for key in index.keys if key.expression] + [index.predicate or ""]
     if columns & {key.column for key in index.keys}:
         return True
-    # PostgreSQL prints every column by its name, perhaps in quotes, and a whole row as table.*.
-    written = {name.replace('"', '""') for name in columns} | {".*"}
-    return any(name in text for name in written for text in texts)
+    return any(_names(text, name) for name in columns for text in texts)
+
+
+def _names(text: str, column: str) -> bool:
+    """Whether the expression may use the column, which PostgreSQL prints by its name, perhaps in
+    quotes; or the whole row, which it prints as `table.*`."""
+    name = re.escape(column.replace('"', '""'))
+    return ".*" in text or re.search(rf"(?<![\w$]){name}(?![\w$])", text) is not None
 
 
 def caveats(schema: Schema, table: Table, keys: tuple[ForeignKey, ...]) -> Iterator[str]:

@@ -95,7 +95,7 @@ def plan_dedupe(
     criteria that don't fit it.
     """
     declared = tuple(reference for reference in schema.references if not reference.guessed)
-    schema = follow_references(schema, declared)
+    catalog, schema = schema, follow_references(schema, declared)
     table = schema.table(name)
     in_the_way = list(table_obstacles(schema, table))
     if in_the_way:
@@ -163,7 +163,8 @@ def plan_dedupe(
             survivor=("as the map says",)
             if criteria.map
             else (*(str(rule) for rule in rules), "lowest key"),
-            fingerprint=schema.fingerprint(involved),
+            # An apply knows no other references than those of the plan.
+            fingerprint=follow_references(catalog, references).fingerprint(involved),
             tables=involved,
             references=references,
             clusters=settled.clusters,
@@ -320,17 +321,13 @@ def _read_clusters(connection: Connection, derivation: Derivation) -> Iterator[C
     upcoming = next(all_collisions, None)
     merges = _read_merges(connection, derivation)
     for number, group in groupby(merges, key=itemgetter(0)):
-        (_, first), *tied = group
         of_cluster = []
         while upcoming and upcoming[0] == number:
             of_cluster.append(upcoming[1])
             upcoming = next(all_collisions, None)
         yield Cluster(
             number=number,
-            survivor=first.survivor,
-            duplicates=first.duplicates,
-            matched=first.matched,
-            tied=tuple(merge for _, merge in tied),
+            merges=tuple(merge for _, merge in group),
             collisions=tuple(of_cluster),
         )
 

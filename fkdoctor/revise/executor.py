@@ -95,7 +95,7 @@ class Executor:
 
     def read_schema(self) -> Schema:
         """The database as it is now."""
-        return inspect_database(self._observer)
+        return inspect_database(self._observer, index_definitions=True)
 
     def tell(self, subject: str, what: str) -> None:
         """Log what is about to be done."""

@@ -16,7 +16,7 @@ import pytest
 from psycopg2.extensions import make_dsn
 from sqlalchemy import Engine
 
-from fkdoctor.config import Config
+from fkdoctor.config import Config, ReferenceConfig
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.dedupe.apply import apply_dedupe
 from fkdoctor.dedupe.planner import Criteria, plan_dedupe
@@ -24,6 +24,7 @@ from fkdoctor.dedupe.policy import read_fields, read_rules
 from fkdoctor.dedupe.progress import Progress
 from fkdoctor.dedupe.undo import UndoProgress, undo_dedupe
 from fkdoctor.inspect.catalog import inspect_database
+from fkdoctor.inspect.logical import declare
 from fkdoctor.ledger.install import install_ledger
 
 TABLES = """
@@ -75,15 +76,17 @@ class Database:
         *,
         rules: Sequence[tuple[str, str]] = (),
         fields: Sequence[str] = (),
+        references: Sequence[ReferenceConfig] = (),
         **parameters: str,
     ) -> Path:
         """The file of a plan in which rows that agree on `match` go, but for the lowest key.
 
-        `rules` are pairs such as `("collisions", "link=newest")`, `fields` as `note=longest`.
+        `rules` are pairs such as `("collisions", "link=newest")`, `fields` as `note=longest`,
+        `references` those of fkdoctor.toml.
         """
         path = self.folder / f"{uuid4().hex}.plan.jsonl"
         with connect(self.engine(**parameters)) as connection:
-            schema = inspect_database(connection)
+            schema = declare(inspect_database(connection), Config(references=tuple(references)))
             name = schema.resolve_table(table)
             criteria = Criteria(
                 match=match,

@@ -285,6 +285,16 @@ def test_what_cannot_be_done_is_refused_by_name(db: Database) -> None:
     assert db.contents() == before
 
 
+def test_a_name_within_a_longer_one_is_another_column(db: Database) -> None:
+    db.execute(
+        LETTER
+        + """create table visit (id int primary key, letters int[], letters_seen text);
+        create unique index on visit (lower(letters_seen)) where letters_seen <> 'letter';
+        insert into visit values (1, '{2}', 'x');"""
+    )
+    check(db, "letters", [[1]], array())
+
+
 @pytest.mark.parametrize(
     ("reference", "complaint"),
     [

@@ -99,6 +99,23 @@ def test_rows_of_other_kinds_stay(db: Database, plan: Plan) -> None:
     assert db.contents() == before
 
 
+def test_references_between_other_tables_of_the_plan_do_not_make_it_stale(
+    db: Database, plan: Plan
+) -> None:
+    db.execute(
+        LETTER
+        + """create table visit (id int primary key, letter_id int references letter);
+        create table click (id int primary key, letter_id int references letter, visit int);
+        insert into visit values (1, 2); insert into click values (1, 3, 1);"""
+    )
+    before = db.contents()
+    _, path = plan(("public.click.visit", "public.visit.id", None))
+    done = db.apply(path)
+    assert (done.deleted, done.stale) == (2, ())
+    db.undo(done.run_id)
+    assert db.contents() == before
+
+
 def test_what_cannot_be_followed_is_refused_by_name(db: Database, plan: Plan) -> None:
     db.execute(
         LETTER
