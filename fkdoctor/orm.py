@@ -10,8 +10,9 @@ subqueries, UNION, counts, bulk UPDATE and DELETE. One statement sees all rows w
 `.execution_options(include_deleted=True)`. Nothing is patched, and other sessions are as they were.
 
 Not filtered, because SQLAlchemy does not know the model there: text(), Core tables
-(`User.__table__`) and `secondary=` tables. Before SQLAlchemy 2.1 neither is a model that only WHERE
-names, nor any() and has() elsewhere than in the WHERE of the statement itself.
+(`User.__table__`), `secondary=` tables, a bulk UPDATE by primary keys, and a model that only the
+WHERE of an UPDATE or DELETE names. Before SQLAlchemy 2.1 neither is one that only the WHERE of a
+SELECT names, nor any() and has() elsewhere than in the WHERE of the statement itself.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from sqlalchemy.orm import (
     with_loader_criteria,
 )
 from sqlalchemy.sql import visitors
+from sqlalchemy.sql.lambdas import StatementLambdaElement
 
 INCLUDE_DELETED = "include_deleted"
 """The execution option under which a statement sees deleted rows too."""
@@ -65,22 +67,29 @@ class LiveSession(Session):
         return found
 
 
+def _is_live(model: Any) -> Any:
+    # With a name of its own, objects that carry it can be pickled.
+    return model.deleted_at.is_(None)
+
+
 @event.listens_for(LiveSession, "do_orm_execute")
 def _leave_deleted_out(state: ORMExecuteState) -> None:
-    # What refreshes an object that is there already must find it.
-    if state.is_column_load or state.execution_options.get(INCLUDE_DELETED):
+    if state.execution_options.get(INCLUDE_DELETED):
         return
     if state.is_select or state.is_update or state.is_delete:
-        # Joined loads take the criteria from the statement. Lazy ones come by here too: what was
-        # loaded with INCLUDE_DELETED has no criteria to hand on.
-        statement = state.statement if _KNOWS_EXISTS else _filter_exists(state.statement)
-        state.statement = statement.options(
-            with_loader_criteria(
-                SoftDeletable,
-                lambda model: model.deleted_at.is_(None),
-                include_aliases=True,
-            )
-        )
+        state.statement = _leave_out(state.statement)
+
+
+def _leave_out(statement: Any) -> Any:
+    """The statement on live rows."""
+    if isinstance(statement, StatementLambdaElement):
+        # Anything else that one of 2.0 is asked comes from its first use, with the values of that.
+        statement = statement._resolved
+    # Joined loads take the criteria from the statement. Lazy ones and refreshes come by here
+    # too: what is new, or was loaded with INCLUDE_DELETED, has no criteria to hand on. An
+    # object that is refreshed is found all the same: SQLAlchemy leaves the criteria out there.
+    known = statement if _KNOWS_EXISTS else _filter_exists(statement)
+    return known.options(with_loader_criteria(SoftDeletable, _is_live, include_aliases=True))
 
 
 # Before 2.1 the subqueries of any() and has() are built without their model.
@@ -109,6 +118,17 @@ def _filter_exists(statement: Any) -> Any:
         for criterion in statement._where_criteria
     )
     return filtered
+
+
+@event.listens_for(SoftDeletable, "after_mapper_constructed", propagate=True)
+def _refuse_half(mapper: Mapper[Any], model: type[Any]) -> None:
+    above = mapper.inherits
+    if above is not None and not mapper.concrete and not issubclass(above.class_, SoftDeletable):
+        raise sa.exc.ArgumentError(
+            f"{model.__name__} is SoftDeletable, and {above.class_.__name__}, from which it "
+            f"inherits, is not: a query for {above.class_.__name__} would show deleted rows. "
+            "Make that SoftDeletable."
+        )
 
 
 def _mappers(model: type[Any]) -> Iterator[Mapper[Any]]:

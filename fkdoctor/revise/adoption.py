@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from fkdoctor.errors import Incomplete, Refused, UnknownName
 from fkdoctor.identifier import quote, quote_all
 from fkdoctor.revise.change import KeyChange
-from fkdoctor.revise.dangling import Dangling, name_kept, put_back, refuse_policy, repair_dangling
+from fkdoctor.revise.dangling import (
+    Dangling,
+    name_kept,
+    put_back,
+    refuse_further_deeds,
+    refuse_policy,
+    repair_dangling,
+)
 from fkdoctor.revise.ddl import drop_key
 from fkdoctor.revise.definition import KeyDefinition, parse_definition
 from fkdoctor.revise.executor import Executor
@@ -21,7 +28,14 @@ from fkdoctor.revise.mark import CREATED, KeyText, is_created, read_shadow
 from fkdoctor.revise.obstacles import refuse_impossible
 from fkdoctor.revise.rights import require_alterable
 from fkdoctor.revise.state import KeyState, effective
-from fkdoctor.schema import ForeignKey, MatchType, Schema, Table, TableName
+from fkdoctor.schema import (
+    ForeignKey,
+    MatchType,
+    ReferentialAction,
+    Schema,
+    Table,
+    TableName,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +83,8 @@ def adopt_reference(executor: Executor, reference: Reference) -> bool:
         return False
     kept = name_kept(reference.table, reference.name)
     refuse_policy(schema, reference.table, reference.columns, reference.dangling, kept)
+    rule = reference.change.on_delete or ReferentialAction.NO_ACTION
+    refuse_further_deeds(schema, reference.table, reference.referenced, rule, reference.dangling)
     moved: list[int] = []
 
     def prepare(schema: Schema, state: KeyState) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.errors import Incomplete, Refused
 from fkdoctor.identifier import quote_all, shorten
-from fkdoctor.inspect.graph import keys_into
+from fkdoctor.inspect.graph import keys_into, partition_family
 from fkdoctor.revise.ddl import (
     comment_as_created,
     create_copy,
@@ -114,8 +114,6 @@ def refuse_policy(
     """Raises Refused for what the policy could not do, or not undo, to rows of the table."""
     if policy is Dangling.SET_NULL:
         _refuse_set_null(schema.table(table), columns)
-    if policy is Dangling.DELETE:
-        _refuse_further_deeds(schema, table)
     if schema.has_table(kept) and not is_created(schema.table(kept).comment):
         raise Refused(
             f"The name {kept} is taken.",
@@ -139,13 +137,25 @@ def _refuse_set_null(table: Table, columns: tuple[str, ...]) -> None:
         )
 
 
-def _refuse_further_deeds(schema: Schema, table: TableName) -> None:
-    harmless = (ReferentialAction.NO_ACTION, ReferentialAction.RESTRICT)
-    for key in keys_into(schema, table):
-        if key.on_delete not in harmless:
+def refuse_further_deeds(
+    schema: Schema,
+    table: TableName,
+    referenced: TableName,
+    rule: ReferentialAction,
+    policy: Dangling,
+) -> None:
+    """Raises Refused where a row that is deleted would take others along, by a key that is there
+    or by the one to add, which is in force by then."""
+    if policy is not Dangling.DELETE:
+        return
+    deeds = [(key.label, key.on_delete) for key in keys_into(schema, table)]
+    if referenced in partition_family(schema, table):
+        deeds.insert(0, ("The reference itself", rule))
+    for label, on_delete in deeds:
+        if on_delete not in (ReferentialAction.NO_ACTION, ReferentialAction.RESTRICT):
             raise Refused(
                 f"Deleting dangling rows of {table} would change other rows too.",
-                why=f"{key.label} references them ON DELETE {key.on_delete.sql}.",
+                why=f"{label} leads to them ON DELETE {on_delete.sql}.",
                 next='Settle those by hand, or choose dangling="set null".',
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -11,12 +12,15 @@ from typing import Any, ClassVar
 import psycopg
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import ForeignKey, select
+from sqlalchemy import ForeignKey, lambda_stmt, select
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.declarative import ConcreteBase
 from sqlalchemy.orm import (
     DeclarativeBase,
+    DynamicMapped,
     Mapped,
     Session,
+    WriteOnlyMapped,
     aliased,
     column_property,
     contains_eager,
@@ -26,6 +30,7 @@ from sqlalchemy.orm import (
     selectinload,
     sessionmaker,
     subqueryload,
+    with_parent,
     with_polymorphic,
 )
 
@@ -187,6 +192,15 @@ def _ids(result: Any) -> list[Any]:
 
 
 other = aliased(Book)
+
+
+def _descent() -> sa.CTE:
+    one, next_one = aliased(Author), aliased(Author)
+    start = select(one.id).where(one.id == 1).cte(recursive=True)
+    further = select(next_one.id).join(start, next_one.id == start.c.id + 1)
+    return start.union_all(further)
+
+
 STATEMENTS: dict[str, tuple[Callable[[], Any], list[Any]]] = {
     "a select": (lambda: select(Author.id), [1, 2]),
     "a condition": (lambda: select(Author.id).where(Author.id > 1), [2]),
@@ -268,6 +282,27 @@ STATEMENTS: dict[str, tuple[Callable[[], Any], list[Any]]] = {
     "a union of all": (
         lambda: sa.union_all(select(Book.id), select(Book.id)),
         [1, 1, 3, 3, 5, 5],
+    ),
+    "an intersection": (
+        lambda: sa.intersect(select(Book.id), select(Book.id)),
+        [1, 3, 5],
+    ),
+    "an entity from a statement": (
+        lambda: select(Book).from_statement(select(Book)),
+        [1, 3, 5],
+    ),
+    "a sum": (lambda: select(sa.func.sum(Author.id)), [3]),
+    "a recursive common table expression": (
+        lambda: select(_descent().c.id),
+        [1, 2],
+    ),
+    "exists, alone": (
+        lambda: select(sa.exists().where(Book.id.in_([2, 4]))),
+        [not KNOWS_EXISTS],
+    ),
+    "exists of a select": (
+        lambda: select(select(Book.id).where(Book.id.in_([2, 4])).exists()),
+        [False],
     ),
     "except": (lambda: sa.except_(select(Book.id), select(Author.id)), [3, 5]),
     "an entity from a union": (
@@ -443,6 +478,191 @@ def test_an_object_that_somebody_else_deletes_can_still_be_looked_at(
     assert live.get(Author, 1) is None
 
 
+# Refreshes, and what goes its own ways
+
+
+class Shelf(SoftDeletable, Base):
+    """Everything about it is loaded at once."""
+
+    __tablename__ = "shelf"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    above_id: Mapped[int | None] = mapped_column(ForeignKey("shelf.id"))
+    joined: Mapped[list[Box]] = relationship(lazy="joined", viewonly=True)
+    selected: Mapped[list[Box]] = relationship(lazy="selectin", viewonly=True)
+    at_once: Mapped[list[Box]] = relationship(lazy="immediate", viewonly=True)
+    written: WriteOnlyMapped[Box] = relationship(overlaps="dynamic")
+    dynamic: DynamicMapped[Box] = relationship(overlaps="written")
+    below: Mapped[list[Shelf]] = relationship(lazy="joined", join_depth=1, viewonly=True)
+
+
+class Box(SoftDeletable, Base):
+    __tablename__ = "box"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(default="box")
+    shelf_id: Mapped[int | None] = mapped_column(ForeignKey("shelf.id"))
+    shelf: Mapped[Shelf | None] = relationship(viewonly=True)
+    __mapper_args__: ClassVar[dict[str, Any]] = {
+        "polymorphic_on": "kind",
+        "polymorphic_identity": "box",
+    }
+
+
+class Crate(Box):
+    """In the table of the boxes."""
+
+    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": "crate"}
+
+
+class Ticket(ConcreteBase, SoftDeletable, Base):
+    __tablename__ = "ticket"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    __mapper_args__: ClassVar[dict[str, Any]] = {
+        "polymorphic_identity": "ticket",
+        "concrete": True,
+    }
+
+
+class Pass(Ticket):
+    """In a table of its own."""
+
+    __tablename__ = "pass"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    deleted_at: Mapped[datetime | None] = mapped_column(sa.DateTime(timezone=True))
+    deletion_id: Mapped[uuid.UUID | None] = mapped_column()
+    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": "pass", "concrete": True}
+
+
+@pytest.fixture
+def store(live: LiveSession) -> LiveSession:
+    """A session that may change shelves 1 and 2, and the deleted 3, with their boxes."""
+    with Session(live.get_bind()) as plain:
+        plain.add_all([Shelf(id=1), Shelf(id=2, above_id=1)])
+        plain.add(Shelf(id=3, above_id=1, deleted_at=GONE))
+        plain.flush()
+        plain.add_all([Box(id=1, shelf_id=1), Box(id=2, shelf_id=1, deleted_at=GONE)])
+        plain.add_all([Crate(id=3, shelf_id=1), Crate(id=4, shelf_id=1, deleted_at=GONE)])
+        plain.add_all([Box(id=5, shelf_id=3), Ticket(id=1), Ticket(id=2, deleted_at=GONE)])
+        plain.add_all([Pass(id=11), Pass(id=12, deleted_at=GONE)])
+        plain.commit()
+    return live
+
+
+def _all_of(shelf: Shelf) -> list[list[int]]:
+    return [_ids(part) for part in (shelf.joined, shelf.selected, shelf.at_once, shelf.below)]
+
+
+LIVE_PARTS = [[1, 3], [1, 3], [1, 3], [2]]
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_refresh_loads_live_rows_only(store: LiveSession, everything: bool) -> None:
+    shelf = store.get_one(Shelf, 1, execution_options={"include_deleted": everything})
+    assert (_all_of(shelf) == LIVE_PARTS) is not everything
+    store.refresh(shelf)
+    assert _all_of(shelf) == LIVE_PARTS
+    store.expire(shelf)
+    assert _all_of(shelf) == LIVE_PARTS
+    store.expire(shelf, ["joined", "below"])
+    assert _all_of(shelf) == LIVE_PARTS
+    store.refresh(shelf, ["joined", "below"])
+    assert _all_of(shelf) == LIVE_PARTS
+    assert _all_of(store.get_one(Shelf, 1, populate_existing=True)) == LIVE_PARTS
+
+
+def test_a_new_object_loads_live_rows_only_when_it_is_expired(store: LiveSession) -> None:
+    shelf = Shelf(id=9)
+    store.add(shelf)
+    store.flush()
+    store.execute(sa.insert(Box), [{"id": 90, "shelf_id": 9}, {"id": 91, "shelf_id": 9}])
+    store.execute(sa.update(Box).where(Box.id == 91).values(deleted_at=GONE))
+    store.commit()
+    assert _all_of(shelf) == [[90], [90], [90], []]
+
+
+def test_a_deleted_object_that_is_in_the_session_is_refreshed(store: LiveSession) -> None:
+    crate = store.get_one(Crate, 4, execution_options={"include_deleted": True})
+    store.refresh(crate)
+    store.expire(crate)
+    assert crate.shelf_id == 1
+    store.refresh(crate, with_for_update={"of": Box})
+
+
+def test_relationships_that_are_asked_are_filtered(store: LiveSession) -> None:
+    shelf = store.get_one(Shelf, 1)
+    assert _ids(store.scalars(shelf.written.select())) == [1, 3]
+    assert _ids(shelf.dynamic) == [1, 3]
+    assert shelf.dynamic.count() == 2
+    assert _ids(store.scalars(select(Box).where(with_parent(shelf, Shelf.joined)))) == [1, 3]
+
+
+def test_subclasses_in_one_table_and_in_their_own_are_filtered(store: LiveSession) -> None:
+    assert _ids(store.scalars(select(Crate))) == [3]
+    assert _ids(store.scalars(select(Box).where(Box.shelf_id == 1))) == [1, 3]
+    assert _ids(store.scalars(select(Shelf.id).join(Shelf.joined.of_type(Crate)))) == [1]
+    assert _ids(store.scalars(select(Shelf.id).where(Shelf.joined.of_type(Crate).any()))) == [1]
+    assert _ids(store.scalars(select(Ticket))) == [1, 11]
+    assert _ids(store.scalars(select(Pass))) == [11]
+
+
+def test_a_subclass_of_what_cannot_be_deleted_is_refused() -> None:
+    class Loose(DeclarativeBase):
+        pass
+
+    class Top(Loose):
+        __tablename__ = "top"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    with pytest.raises(sa.exc.ArgumentError, match="a query for Top would show deleted rows"):
+
+        class Sub(SoftDeletable, Top):
+            __tablename__ = "sub"
+            id: Mapped[int] = mapped_column(ForeignKey("top.id"), primary_key=True)
+
+
+def test_lambdas_are_filtered_and_cached_with_their_values(reading: LiveSession) -> None:
+    def by_id(id: int) -> Any:
+        statement = lambda_stmt(lambda: select(Author.id))
+        statement += lambda before: before.where(Author.id == id)
+        return statement
+
+    assert [_ids(reading.scalars(by_id(id))) for id in (1, 3, 2)] == [[1], [], [2]]
+    assert _ids(reading.scalars(select(Author.id).where(lambda: Author.id > 1))) == [2]
+
+
+def test_an_object_can_be_pickled_and_still_loads_live_rows_only(reading: LiveSession) -> None:
+    author = pickle.loads(pickle.dumps(reading.get(Author, 1)))
+    with Session(reading.get_bind()) as plain:
+        plain.add(author)
+        assert _ids(author.books) == [1, 3]
+
+
+def test_a_merge_changes_what_is_live_and_does_not_find_the_deleted(live: LiveSession) -> None:
+    assert live.merge(Author(id=1, name="m")) is live.get(Author, 1)
+    live.merge(Author(id=3, name="m"))
+    with pytest.raises(sa.exc.IntegrityError):
+        live.flush()
+
+
+def test_a_collection_holds_what_is_deleted_since_until_it_is_expired(live: LiveSession) -> None:
+    author, book = live.get_one(Author, 1), live.get_one(Book, 1)
+    assert _ids(author.books) == [1, 3]
+    book.deleted_at = GONE
+    live.flush()
+    assert _ids(author.books) == [1, 3]
+    live.commit()
+    assert _ids(author.books) == [3]
+
+
+def test_a_reference_leads_to_a_deleted_object_that_the_session_has_loaded(
+    reading: LiveSession,
+) -> None:
+    gone = reading.get(Author, 3, execution_options={"include_deleted": True})
+    book = reading.get_one(Book, 5)
+    assert book.author is gone
+    reading.expunge_all()
+    assert reading.get_one(Book, 5).author is None
+
+
 # Writing
 
 
@@ -454,6 +674,26 @@ def test_bulk_changes_touch_live_rows_only(live: LiveSession) -> None:
     assert live.execute(sa.delete(Book).where(Book.kind == "book")).rowcount == 2
     left = select(Book.id).execution_options(include_deleted=True)
     assert _ids(live.scalars(left)) == [2, 3, 4]
+
+
+def test_a_query_changes_live_rows_only(live: LiveSession) -> None:
+    assert live.query(Author).update({"name": "new"}) == 2
+    live.query(Reader).delete()
+    assert live.query(Book).filter(Book.kind == "book").delete() == 2
+    changed = sa.update(Author).values(name="x").returning(Author.id)
+    assert _ids(live.scalars(changed)) == [1, 2]
+    assert _ids(live.scalars(select(changed.cte("changed").c.id))) == [1, 2]
+
+
+def test_what_changes_rows_without_naming_their_model_is_not_filtered(live: LiveSession) -> None:
+    # The limits that the module names; each has a way round.
+    live.execute(sa.update(Author), [{"id": 3, "name": "by key"}])
+    assert live.scalar(sa.text("select name from author where id = 3")) == "by key"
+    among = sa.update(Author).values(name="z").where(Author.id == Book.author_id)
+    assert live.execute(among, execution_options={"synchronize_session": False}).rowcount == 2
+    asked = sa.update(Author).values(name="z").where(Author.id.in_(select(Book.author_id)))
+    assert live.execute(asked).rowcount == 1
+    assert live.execute(sa.delete(Membership.__table__)).rowcount == 3
 
 
 def test_new_objects_are_live(live: LiveSession) -> None:

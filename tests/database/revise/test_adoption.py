@@ -237,6 +237,47 @@ def test_wrong_input_gets_one_clear_error(
     assert dump() == before
 
 
+@pytest.mark.parametrize("rule", ["CASCADE", "SET NULL", "SET DEFAULT"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_reference_to_itself_takes_no_row_along_that_is_not_kept(
+    execute: Execute, operate: Operate, dump: Dump, rule: str, begun: bool
+) -> None:
+    # Once the new key is in force, the row that dangles would take those that lead to it along.
+    execute("""create table node (id int primary key, up int);
+        insert into node values (1, 1), (2, 99), (3, 2), (4, 3)""")
+    before, rows = dump(), "select id, up from node order by 1"
+    found = execute(rows)
+    if begun:  # by a run that was killed
+        operate(lambda op: op.adopt_reference("node", ["up"], "node", dangling="keep", name="k"))
+        execute(
+            """comment on constraint k on node is '[fkdoctor is about to put this in place of '
+            'k: FOREIGN KEY (up) REFERENCES public.node(id) ON DELETE RULE]'""".replace(
+                "RULE", rule
+            )
+        )
+        execute("alter table node rename constraint k to k_fkdoctor")
+        before = dump()
+    with pytest.raises(Refused, match="would change other rows too") as caught:
+        operate(
+            lambda op: op.adopt_reference(
+                "node", ["up"], "node", on_delete=rule, dangling="delete", name="k"
+            )
+        )
+    assert caught.value.why == f"The reference itself leads to them ON DELETE {rule}."
+    assert (dump(), execute(rows)) == (before, found)
+
+
+def test_a_reference_to_itself_that_does_nothing_is_repaired(
+    execute: Execute, operate: Operate
+) -> None:
+    execute("""create table node (id int primary key, up int);
+        insert into node values (1, 1), (2, 99), (3, 1)""")
+    operate(lambda op: op.adopt_reference("node", ["up"], "node", dangling="delete", name="k"))
+    assert execute("select id from node order by 1") == [(1,), (3,)]
+    operate(lambda op: op.release_reference("node", ["up"], "node", dangling="delete", name="k"))
+    assert execute("select id, up from node order by 1") == [(1, 1), (2, 99), (3, 1)]
+
+
 @pytest.mark.parametrize("direction", ["there", "back"])
 def test_a_run_that_was_cut_off_anywhere_is_finished_by_the_next(
     make_template: Callable[..., str],
