@@ -61,21 +61,30 @@ ROWS = """
         generate_series(0, 1) as t;
     create index on visit (letter_id);
 """
-BY_HAND = """
+MAP = """
     create temporary table map on commit drop as
         select n.id as old, k.id as new from letter as n
         join letter as k on k.same = n.same and k.id < n.id;
     alter table map add primary key (old);
     analyze map;
-    update visit set letter_id = m.new from map as m where letter_id = m.old;
-    delete from mark as l using map as m where l.letter_id = m.old and exists (
-        select 1 from mark as k where k.letter_id = m.new and k.tag = l.tag);
-    update mark set letter_id = m.new from map as m where letter_id = m.old;
-    delete from link as l using map as m where l.letter_id = m.old and exists (
-        select 1 from link as k where k.letter_id = m.new and k.person = l.person);
-    update link set letter_id = m.new from map as m where letter_id = m.old;
-    delete from letter using map as m where id = m.old;
 """
+# Each with what it takes to undo it.
+CHANGES = {
+    "update visit set letter_id = m.new from map as m where letter_id = m.old": "visit.id, m.old",
+    """delete from mark as l using map as m where l.letter_id = m.old and exists (
+        select 1 from mark as k where k.letter_id = m.new and k.tag = l.tag)""": "l.*",
+    "update mark set letter_id = m.new from map as m where letter_id = m.old": "mark.id, m.old",
+    """delete from link as l using map as m where l.letter_id = m.old and exists (
+        select 1 from link as k where k.letter_id = m.new and k.person = l.person)""": "l.*",
+    "update link set letter_id = m.new from map as m where letter_id = m.old": "link.*, m.old",
+    "delete from letter using map as m where id = m.old": "letter.*",
+}
+BY_HAND = MAP + ";".join(CHANGES)
+WITH_JOURNAL = f"{MAP} create table kept (step int, row jsonb);" + ";".join(
+    f"with done as ({change} returning {kept})"
+    f" insert into kept select {step}, to_jsonb(done) from done"
+    for step, (change, kept) in enumerate(CHANGES.items())
+)
 ONE_BY_ONE = """
     update visit set letter_id = {new} where letter_id = {old};
     delete from mark as l where letter_id = {old} and exists (
@@ -86,13 +95,10 @@ ONE_BY_ONE = """
     update link set letter_id = {new} where letter_id = {old};
     delete from letter where id = {old};
 """
-STATE = """
-    select (select md5(string_agg(t::text, ',' order by t.id)) from letter as t),
-        (select md5(string_agg(t::text, ',' order by t.id)) from visit as t),
-        (select md5(string_agg(t::text, ',' order by t.letter_id, t.tag)) from
-            (select letter_id, tag from mark) as t),
-        (select md5(string_agg(t::text, ',' order by t)) from link as t)
-"""
+STATE = " union all ".join(
+    f"select count(*), sum(hashtextextended(t::text, 0)) from {rows} as t"
+    for rows in ("letter", "visit", "(select letter_id, tag from mark)", "link")
+)
 
 
 class Base(DeclarativeBase):
@@ -128,20 +134,21 @@ class Link(Base):
 
 @dataclass
 class Taken:
-    """Seconds, and those of the processors if they are known."""
+    """Seconds, those of the processors if they are known, and bytes of WAL."""
 
     seconds: float
     busy: float | None
+    wal: float
 
     def times(self, factor: float) -> Taken:
-        return Taken(self.seconds * factor, self.busy and self.busy * factor)
+        return Taken(self.seconds * factor, self.busy and self.busy * factor, self.wal * factor)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", help="a server on which databases may be made")
     parser.add_argument("--rows", type=int, default=62_500)
-    parser.add_argument("--times", default="1,4", help="sizes, with commas between")
+    parser.add_argument("--times", default="1,4,16", help="sizes, with commas between")
     parser.add_argument("--ways", default=",".join(WAYS), help="with commas between")
     options = parser.parse_args()
     with server(options.url) as url:
@@ -179,7 +186,7 @@ def line(label: str, taken: Taken, base: Taken | None, duplicates: int) -> str:
     if taken.busy:
         told += f"   busy {taken.busy:7.2f} s"
         told += f"{taken.busy / base.busy:7.2f}x" if base and base.busy else ""
-    return told
+    return f"{told}   WAL {taken.wal / 1e6:6,.0f} MB"
 
 
 def busy(pid: int) -> float | None:
@@ -191,25 +198,34 @@ def busy(pid: int) -> float | None:
     return spent + time.process_time()
 
 
-def timed(pid: int, work: Callable[[], object]) -> Taken:
-    before, began = busy(pid), time.monotonic()
+def timed(url: str, pid: int, work: Callable[[], object]) -> Taken:
+    """What the work took, right after a checkpoint."""
+    execute(url, "checkpoint", alone=True)
+    written, before, began = wal(url), busy(pid), time.monotonic()
     work()
     seconds, after = time.monotonic() - began, busy(pid)
-    return Taken(seconds, after - before if after and before else None)
+    spent = after - before if after and before else None
+    return Taken(seconds, spent, wal(url) - written)
+
+
+def wal(url: str) -> float:
+    """The bytes of WAL that the server has written."""
+    ((written,),) = execute(url, "select pg_current_wal_insert_lsn() - '0/0'")
+    return float(str(written))
 
 
 Found = tuple[dict[str, Taken], str, tuple[object, ...] | None]
 
 
-def by_hand(url: str, duplicates: int, rows: int) -> Found:
+def by_hand(url: str, duplicates: int, rows: int, *, statements: str) -> Found:
     with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
 
         def merge() -> None:
-            cursor.execute(BY_HAND)
+            cursor.execute(statements)
             connection.commit()
 
-        taken = timed(connection.get_backend_pid(), merge)
-    return {"": taken}, "", execute(url, STATE)[0]
+        taken = timed(url, connection.get_backend_pid(), merge)
+    return {"": taken}, "", tuple(execute(url, STATE))
 
 
 def loop(url: str, duplicates: int, rows: int, *, each: bool) -> Found:
@@ -226,11 +242,11 @@ def loop(url: str, duplicates: int, rows: int, *, each: bool) -> Found:
             connection.commit()
 
         pid = connection.get_backend_pid()
-        taken = timed(pid, lambda: merge(range(1, some + 1))).times(duplicates / some)
+        taken = timed(url, pid, lambda: merge(range(1, some + 1))).times(duplicates / some)
         if duplicates > 10 * SOME:
             return {"": taken}, "", None
         merge(range(some + 1, duplicates + 1))
-    return {"": taken}, "", execute(url, STATE)[0]
+    return {"": taken}, "", tuple(execute(url, STATE))
 
 
 def orm(url: str, duplicates: int, rows: int) -> Found:
@@ -260,7 +276,7 @@ def orm(url: str, duplicates: int, rows: int) -> Found:
             session.commit()
 
         pid = session.execute(sa.text("select pg_backend_pid()")).scalar_one()
-        return {"": timed(pid, merge).times(duplicates / some)}, "", None
+        return {"": timed(url, pid, merge).times(duplicates / some)}, "", None
 
 
 def ours(url: str, duplicates: int, rows: int) -> Found:
@@ -279,17 +295,17 @@ def measure_ours(url: str) -> Found:
         schema = inspect_database(connection)
         name = schema.resolve_table("letter")
         criteria = Criteria(match=("same",), survivor=())
-        plan = timed(pid, lambda: plan_dedupe(connection, schema, name, criteria, path))
-        execute(url, "checkpoint", alone=True)
-        apply = timed(pid, lambda: apply_dedupe(connection, path))
-        state = execute(url, STATE)[0]
-        undo = timed(pid, lambda: undo_dedupe(connection, 1))
+        plan = timed(url, pid, lambda: plan_dedupe(connection, schema, name, criteria, path))
+        apply = timed(url, pid, lambda: apply_dedupe(connection, path))
+        state = tuple(execute(url, STATE))
+        undo = timed(url, pid, lambda: undo_dedupe(connection, 1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"plan": plan, "apply": apply, "undo": undo}, f"   peak {peak:.0f} MB", state
 
 
 WAYS: dict[str, tuple[str, Callable[[str, int, int], Found]]] = {
-    "hand": ("by hand, set-based", by_hand),
+    "hand": ("by hand, set-based", lambda *of: by_hand(*of, statements=BY_HAND)),
+    "journal": ("by hand, with a journal", lambda *of: by_hand(*of, statements=WITH_JOURNAL)),
     "fkdoctor": ("fkdoctor", ours),
     "loop": ("naive loop, one transaction", lambda *of: loop(*of, each=False)),
     "commits": ("naive loop, a commit each", lambda *of: loop(*of, each=True)),

@@ -294,6 +294,15 @@ def said(error: DBAPIError) -> str:
     )
 
 
+def remedy(error: DBAPIError) -> str:
+    """What to do next about a statement that PostgreSQL refused, as a sentence."""
+    if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+        return "Connect as a role that may do this, or have the right granted."
+    if sqlstate(error) == READ_ONLY:
+        return "Connect to the primary server, in a session that may write."
+    return "Settle that, then run the same command again."
+
+
 def lost(error: DBAPIError) -> bool:
     """Whether the connection broke, and with it whatever was not committed."""
     return error.connection_invalidated or not sqlstate(error)

@@ -111,7 +111,10 @@ class IndexKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Index:
-    """An index, whether or not a constraint owns it. `parent` is the index it is a partition of."""
+    """An index, whether or not a constraint owns it. `parent` is the index it is a partition of.
+
+    `written` is its CREATE INDEX, where inspect_database was asked for that.
+    """
 
     name: str
     method: str
@@ -128,7 +131,13 @@ class Index:
     parent: str | None
     constraint: str | None
     comment: str | None
-    definition: str
+    written: str | None = None
+
+    @property
+    def definition(self) -> str:
+        """`written`, which must have been asked for."""
+        assert self.written is not None, self.name
+        return self.written
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -338,8 +347,9 @@ class ForeignKey:
     """A foreign key as it was written; the copies for partitions are in `clones`.
 
     `triggers` are in firing order. `definition` is pg_get_constraintdef with an empty search_path,
-    so every name in it is qualified. `written_at` is when a key that is not validated came to be as
-    it is, if the server knows.
+    so every name in it is qualified. Of a key that is not validated, `written_at` is when it came
+    to be as it is, if the server knows, and `validated_by_row` whether VALIDATE by the table's
+    owner would look each row up by itself.
     """
 
     oid: int
@@ -363,6 +373,7 @@ class ForeignKey:
     comment: str | None
     definition: str
     written_at: datetime | None = None
+    validated_by_row: bool = False
 
     @property
     def label(self) -> str:
@@ -628,9 +639,11 @@ class ReplicaSetting:
         return f"{role} IN {database}" if self.role else database
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Schema:
     """One consistent look at a database: every table and every foreign key outside the catalogs.
+
+    Equal to itself alone, so that what is worked out of it can be remembered.
 
     `references` and `soft_delete_column` are what fkdoctor.toml says about it, `row_counts` and
     `kinds` what was found in the rows and `plans` what the planner said, if they were asked;
@@ -690,6 +703,21 @@ class Schema:
         for key in self.foreign_keys:
             grouped[key.referencing].append(key)
         return {name: tuple(keys) for name, keys in grouped.items()}
+
+    @cached_property
+    def column_pairs(self) -> Mapping[int, tuple[tuple[Column, Column], ...]]:
+        """The columns of each foreign key, by its oid: referencing and referenced, pair by pair."""
+        found = {}
+        for key in self.foreign_keys:
+            here, there = self.table(key.referencing), self.table(key.referenced)
+            found[key.oid] = tuple(
+                zip(
+                    map(here.column, key.referencing_columns),
+                    map(there.column, key.referenced_columns),
+                    strict=True,
+                )
+            )
+        return found
 
     @cached_property
     def _partitions(self) -> Mapping[TableName, tuple[Table, ...]]:

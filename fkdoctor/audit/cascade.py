@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from fkdoctor.inspect.graph import partition_family
 from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
@@ -62,6 +63,12 @@ class Cascades:
             for key in self._schema.keys_from(member):
                 if key.enforced and key.on_delete is ReferentialAction.CASCADE:
                     yield key
+
+
+@lru_cache(maxsize=1)
+def cascades_of(schema: Schema) -> Cascades:
+    """The cascades of the schema, which several rules ask about."""
+    return Cascades(schema)
 
 
 class Meeting(Enum):

@@ -10,19 +10,10 @@ from collections.abc import Iterator
 
 from fkdoctor.identifier import quote, shorten
 from fkdoctor.inspect.coverage import compared_by_cast, compared_collation
-from fkdoctor.schema import Column, ForeignKey, Schema, TableKind, TableName
+from fkdoctor.schema import ForeignKey, Schema, TableKind, TableName
 
 NOT_VALID_ON_PARTITIONED = 18
 """The first version that adds a key to a partitioned table without checking its rows at once."""
-
-
-def column_pairs(schema: Schema, key: ForeignKey) -> list[tuple[Column, Column]]:
-    """The key's columns, referencing and referenced, pair by pair."""
-    referencing, referenced = schema.table(key.referencing), schema.table(key.referenced)
-    return [
-        (referencing.column(here), referenced.column(there))
-        for here, there in zip(key.referencing_columns, key.referenced_columns, strict=True)
-    ]
 
 
 def alter_table(table: TableName, change: str) -> str:
@@ -42,7 +33,7 @@ def create_index(schema: Schema, key: ForeignKey, tables: tuple[TableName, ...])
     When a whole partitioned table lacks it, the index is built partition by partition and attached,
     which also gives it to partitions to come.
     """
-    pairs = column_pairs(schema, key)
+    pairs = schema.column_pairs[key.oid]
     if any(compared_by_cast(*pair) for pair in pairs):
         return None
     columns = ", ".join(

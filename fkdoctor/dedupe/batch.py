@@ -10,12 +10,11 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import (
-    INSUFFICIENT_PRIVILEGE,
     TEXT_FORM,
+    remedy,
     run_transaction,
     said,
     set_local,
-    sqlstate,
 )
 from fkdoctor.errors import Blocked
 from fkdoctor.resources import execute_query
@@ -44,9 +43,7 @@ def run_on_ledger(connection: Connection, work: Callable[[], Result]) -> Result:
         raise Blocked(
             "Refused by PostgreSQL; the transaction was rolled back.",
             why=said(error),
-            next="Connect as a role that may do this, or have the right granted."
-            if sqlstate(error) == INSUFFICIENT_PRIVILEGE
-            else "Settle that, then run the same command again.",
+            next=remedy(error),
         ) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from fkdoctor.identifier import quote
@@ -50,25 +49,13 @@ class Collision(NamedTuple):
         return not self.policy.startswith("demote(")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """What is merged together or not at all: a merge, and the collisions that it brings about.
-
-    `tied` are other merges without which some of these collisions would not be.
-    """
+class Cluster(NamedTuple):
+    """What is merged together or not at all: merges of rows of the deduplicated table, mostly one,
+    and the collisions that they bring about. Without the others, some of these would not be."""
 
     number: int
-    survivor: Member
-    duplicates: tuple[Member, ...]
-    matched: tuple[str, ...]
-    tied: tuple[Merge, ...] = ()
+    merges: tuple[Merge, ...]
     collisions: tuple[Collision, ...] = ()
-
-    @cached_property
-    def merges(self) -> tuple[Merge, ...]:
-        """All merges of rows of the deduplicated table."""
-        first = Merge(survivor=self.survivor, duplicates=self.duplicates, matched=self.matched)
-        return (first, *self.tied)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -318,48 +318,46 @@ def _member_document(member: Member) -> list[str]:
 
 def _read_cluster(document: dict[str, Any], width: int) -> Cluster:
     number = document["cluster"]
-    first = _read_merge(document, width)
-    cluster = Cluster(
-        number=number,
-        survivor=first.survivor,
-        duplicates=first.duplicates,
-        matched=first.matched,
-        tied=tuple(_read_merge(merge, width) for merge in document.get("tied", ())),
-        collisions=tuple(_read_collision(found) for found in document.get("collisions", ())),
-    )
-    if type(cluster.number) is not int or not 0 < cluster.number < 2**31:
-        raise ValueError(f"{cluster.number} is no number of a cluster")
-    keys = list(_keys(cluster))
-    if not all(merge.duplicates for merge in cluster.merges) or len(set(keys)) < len(keys):
-        raise ValueError("a cluster is a survivor and one or more other rows")
-    return cluster
+    if type(number) is not int or not 0 < number < 2**31:
+        raise ValueError(f"{number} is no number of a cluster")
+    merges = [_read_merge(document, width)]
+    if "tied" in document:
+        merges += [_read_merge(merge, width) for merge in document["tied"]]
+    keys: set[tuple[str, ...]] = set()
+    for survivor, duplicates, _ in merges:
+        rows = len(keys) + 1 + len(duplicates)
+        keys.add(survivor.key)
+        keys.update([member.key for member in duplicates])
+        if not duplicates or len(keys) < rows:
+            raise ValueError("a cluster is a survivor and one or more other rows")
+    collisions = [_read_collision(found) for found in document.get("collisions", ())]
+    return Cluster(number, tuple(merges), tuple(collisions))
 
 
 def _read_merge(document: dict[str, Any], width: int) -> Merge:
     return Merge(
-        survivor=_read_member(document["survivor"], width),
-        duplicates=tuple(_read_member(member, width) for member in document["duplicates"]),
-        matched=_texts(document["matched"]),
+        _read_member(document["survivor"], width),
+        tuple([_read_member(member, width) for member in document["duplicates"]]),
+        _texts(document["matched"]),
     )
 
 
 def _read_collision(document: dict[str, Any]) -> Collision:
-    values, kept = document["row"], document["kept"]
-    width = len(values) - 1
+    row, kept = document["row"], document["kept"]
     return Collision(
-        table=TableName(*_texts(document["table"])),
-        constraint=str(document["constraint"]),
-        row=_read_member(values, width),
-        kept=None if kept is None else _read_member(kept, width),
-        policy=str(document["policy"]),
+        TableName(*_texts(document["table"])),
+        str(document["constraint"]),
+        _read_member(row, len(row) - 1),
+        None if kept is None else _read_member(kept, len(row) - 1),
+        str(document["policy"]),
     )
 
 
 def _read_member(values: object, width: int) -> Member:
-    texts = _texts(values)
-    if len(texts) != width + 1:
+    *key, fingerprint = _texts(values)
+    if len(key) != width:
         raise ValueError(f"a row is {width} texts of its primary key, then its fingerprint")
-    return Member(texts[:-1], texts[-1])
+    return Member(tuple(key), fingerprint)
 
 
 def _texts(values: object) -> tuple[str, ...]:

@@ -322,17 +322,13 @@ def _read_clusters(connection: Connection, derivation: Derivation) -> Iterator[C
     upcoming = next(all_collisions, None)
     merges = _read_merges(connection, derivation)
     for number, group in groupby(merges, key=itemgetter(0)):
-        (_, first), *tied = group
         of_cluster = []
         while upcoming and upcoming[0] == number:
             of_cluster.append(upcoming[1])
             upcoming = next(all_collisions, None)
         yield Cluster(
             number=number,
-            survivor=first.survivor,
-            duplicates=first.duplicates,
-            matched=first.matched,
-            tied=tuple(merge for _, merge in tied),
+            merges=tuple(merge for _, merge in group),
             collisions=tuple(of_cluster),
         )
 

@@ -7,7 +7,7 @@ caller says to leave such clusters as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,16 +111,16 @@ def undo_dedupe(
     )
     if clusters:
         chosen = _check_clusters(connection, undo, clusters)
-        total, batches = len(chosen), [chosen]
-    else:
-        batches = None
+        total = len(chosen)
+
+    def list_batches(within: bool) -> Iterator[list[int]]:
+        return iter([chosen]) if clusters else _batches(connection, run_id, batch_size, within)
+
     if not partly:
-        _refuse_conflicts(
-            connection, undo, batches or list(_batches(connection, run_id, batch_size))
-        )
+        _refuse_conflicts(connection, undo, lambda: list_batches(within=True))
     outcome = _Outcome()
     progress = UndoProgress(run_id=run_id, done=0, total=total, restored=0, repointed=0)
-    for batch in batches or _batches(connection, run_id, batch_size):
+    for batch in list_batches(within=False):
         try:
             outcome += _undo_clusters(connection, undo, batch)
         except Refused as refusal:
@@ -183,8 +183,9 @@ def _read_step(schema: Schema, row: Row[Any]) -> _Step:
     )
 
 
-def _batches(connection: Connection, run_id: int, size: int) -> Iterator[list[int]]:
-    """The numbers of the merged clusters, the last ones first."""
+def _batches(connection: Connection, run_id: int, size: int, within: bool) -> Iterator[list[int]]:
+    """The numbers of the merged clusters, the last ones first. They are read `within` the
+    transaction that there is, or in some of their own."""
     below = _ABOVE_ALL_CLUSTERS
 
     def read() -> list[int]:
@@ -193,7 +194,7 @@ def _batches(connection: Connection, run_id: int, size: int) -> Iterator[list[in
         )
         return list(found.scalars())
 
-    while clusters := run_on_ledger(connection, read):
+    while clusters := read() if within else run_on_ledger(connection, read):
         yield clusters
         below = clusters[-1]
 
@@ -212,13 +213,13 @@ def _check_clusters(connection: Connection, undo: _Undo, clusters: Sequence[int]
 
 
 def _refuse_conflicts(
-    connection: Connection, undo: _Undo, batches: Sequence[Sequence[int]]
+    connection: Connection, undo: _Undo, list_batches: Callable[[], Iterable[Sequence[int]]]
 ) -> None:
     """Raises UndoConflict when any row of these clusters is not as the run left it."""
 
     def look(run: Row[Any]) -> None:
         number, first = 0, []
-        for clusters in batches:
+        for clusters in list_batches():
             merged = _merged(connection, undo, clusters)
             for _, what in _find_conflicts(connection, undo, merged):
                 number += 1

@@ -105,6 +105,7 @@ def describe_survey(
         touched=touched,
         caveats=tuple(_open_points(survey)),
         why=_make_path(rows, trail) or None,
+        rows_known=not survey.unsupported or bool(effects),
     )
 
 
@@ -306,6 +307,7 @@ def _impact(
     touched: dict[TableName, set[Event]],
     caveats: tuple[Caveat, ...],
     why: Path | None,
+    rows_known: bool = True,
 ) -> Impact:
     touched[find_family(question.schema, question.table)].add(question.event)
     found = tuple(find_caveats(question.schema, question.reach, touched))
@@ -334,6 +336,7 @@ def _impact(
         possible=possible,
         caveats=(*caveats, *question.doubts, *found),
         why=why,
+        rows_known=rows_known,
     )
 
 

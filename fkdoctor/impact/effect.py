@@ -137,7 +137,8 @@ class Impact:
     Effects are those it would have if nothing stopped it. `caveats` are what could make it come out
     differently; without any, the answer is exact. Several verdicts in `possible` hang on the order
     in which the statement happens to meet its rows, which PostgreSQL leaves undefined. `why` is the
-    path by which the row that was asked about would go or change, None if it would not.
+    path by which the row that was asked about would go or change, None if it would not. Unless
+    `rows_known`, not even the statement's own rows could be found, and there are no effects.
     """
 
     command: str
@@ -150,6 +151,7 @@ class Impact:
     possible: tuple[Verdict, ...]
     caveats: tuple[Caveat, ...]
     why: Path | None = None
+    rows_known: bool = True
 
     @property
     def deleted_rows(self) -> int:

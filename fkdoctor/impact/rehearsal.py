@@ -20,6 +20,7 @@ from fkdoctor.database import (
     LOCK_NOT_AVAILABLE,
     QUERY_CANCELED,
     READ_ONLY,
+    remedy,
     said,
     set_local,
     sqlstate,
@@ -72,18 +73,20 @@ def rehearse(
         try:
             set_local(connection, lock_timeout=lock_timeout, statement_timeout=statement_timeout)
             # PostgreSQL counts on from earlier transactions of the session, for a while.
-            before = _count_written(connection, schema)
+            before = count_written(connection, schema)
             connection.execute(statement)
             at_commit = True
             connection.execute(sa.text("set constraints all immediate"))
-            after = _count_written(connection, schema)
+            after = count_written(connection, schema)
             deleted, updated = after[0] - before[0], after[1] - before[1]
         except DBAPIError as problem:
             if sqlstate(problem) in (LOCK_NOT_AVAILABLE, QUERY_CANCELED, READ_ONLY):
                 raise Refused(
                     "The rehearsal was stopped; it is rolled back.",
                     why=f"PostgreSQL says: {said(problem)}",
-                    next="Rehearse at a quieter time, with longer timeouts, or on a copy.",
+                    next=remedy(problem)
+                    if sqlstate(problem) == READ_ONLY
+                    else "Rehearse at a quieter time, with longer timeouts, or on a copy.",
                 ) from problem
             error = problem
         finally:
@@ -107,14 +110,15 @@ def rehearse(
     )
 
 
-def _count_written(
+def count_written(
     connection: Connection, schema: Schema
 ) -> tuple[Counter[TableName], Counter[TableName]]:
     """How many rows of each table were deleted and updated so far."""
     deleted: Counter[TableName] = Counter()
     updated: Counter[TableName] = Counter()
     for row in execute_query(connection, "impact/written_rows"):
-        family = find_family(schema, TableName(row.schema, row.name))
+        name = TableName(row.schema, row.name)
+        family = find_family(schema, name) if schema.has_table(name) else name
         deleted[family] += row.deleted
         updated[family] += row.updated
     return deleted, updated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from fkdoctor.impact.scope import READING, Scope, with_heirs
 from fkdoctor.impact.survey import Survey
 from fkdoctor.impact.walk import DatabaseRows, Restart, Spellings, TooLarge
 from fkdoctor.impact.world import Image, Row, Unsupported, World
-from fkdoctor.inspect.graph import keys_into
+from fkdoctor.inspect.graph import keys_into, partition_family
 from fkdoctor.schema import Column, ForeignKey, Schema, Table, TableName
 from fkdoctor.statement import lookup
 from fkdoctor.statement.parts import plain_type
@@ -94,13 +94,30 @@ def _acts(order: FiringOrder, key: ForeignKey, table: TableName) -> bool:
 
 
 def _check_types(schema: Schema, table: Table, assigned: Mapping[str, str]) -> None:
+    compared = set(_compared_columns(schema, table))
     for name in assigned:
         column = table.column(name)
-        if column.base_type not in _ONE_SPELLING or not column.deterministic:
+        if name in compared and (column.base_type not in _ONE_SPELLING or not column.deterministic):
             raise Unsupported(
                 f"{table.name}.{quote(name)}",
                 f"values of {column.type} can be equal and written differently",
             )
+
+
+def _compared_columns(schema: Schema, table: Table) -> Iterator[str]:
+    """The columns by which a row is compared with others: those of keys and of unique indexes."""
+    for member in with_heirs(schema, table):
+        for key in (
+            key
+            for name in partition_family(schema, member.name)
+            for key in (*schema.keys_from(name), *schema.keys_to(name))
+        ):
+            yield from (*key.referencing_columns, *key.referenced_columns)
+        for index in member.indexes:
+            if index.unique:
+                yield from (part.column or "" for part in index.keys)
+            if index.unique and index.columns is None:
+                yield from (column.name for column in member.columns)
 
 
 def _forecast(

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Row
-
 from fkdoctor.identifier import quote, read_schemas
 from fkdoctor.schema import (
     Column,
@@ -36,7 +34,7 @@ from fkdoctor.schema import (
 )
 
 Value = TypeVar("Value")
-Rows = Sequence[Row[Any]]
+Rows = Sequence[Any]
 
 
 class SchemaChanged(Exception):
@@ -74,7 +72,7 @@ def assemble_schema(catalog: Catalog, present: Collection[int] | None = None) ->
     for row in rows["inheritance"]:
         parents[row.oid].append(row.parent)
 
-    def by_table(name: str, build: Callable[[Row[Any]], Value]) -> dict[int, tuple[Value, ...]]:
+    def by_table(name: str, build: Callable[[Any], Value]) -> dict[int, tuple[Value, ...]]:
         grouped: dict[int, list[Value]] = defaultdict(list)
         for row in rows[name]:
             if row.table_oid in names:
@@ -172,7 +170,7 @@ def _positions(written: str) -> tuple[int, ...]:
     return tuple(int(position) for position in written.split())
 
 
-def _column(row: Row[Any], highest: int | None) -> Column:
+def _column(row: Any, highest: int | None) -> Column:
     return Column(
         name=row.name,
         type=row.type,
@@ -188,7 +186,7 @@ def _column(row: Row[Any], highest: int | None) -> Column:
     )
 
 
-def _constraint(row: Row[Any], columns: Mapping[int, Column]) -> Constraint:
+def _constraint(row: Any, columns: Mapping[int, Column]) -> Constraint:
     return Constraint(
         name=row.name,
         kind=row.kind,
@@ -204,7 +202,7 @@ def _constraint(row: Row[Any], columns: Mapping[int, Column]) -> Constraint:
 _EVENTS = ((4, "INSERT"), (8, "DELETE"), (16, "UPDATE"), (32, "TRUNCATE"))
 
 
-def _trigger(row: Row[Any], columns: Mapping[int, Column]) -> Trigger:
+def _trigger(row: Any, columns: Mapping[int, Column]) -> Trigger:
     timing = "BEFORE" if row.bits & 2 else "INSTEAD OF" if row.bits & 64 else "AFTER"
     return Trigger(
         name=row.name,
@@ -221,7 +219,7 @@ def _trigger(row: Row[Any], columns: Mapping[int, Column]) -> Trigger:
 _RULE_EVENTS = {"2": "UPDATE", "3": "INSERT", "4": "DELETE"}
 
 
-def _rule(row: Row[Any]) -> RewriteRule:
+def _rule(row: Any) -> RewriteRule:
     return RewriteRule(
         name=row.name,
         event=_RULE_EVENTS[row.event],
@@ -239,13 +237,14 @@ def _index_builder(
     rows: Mapping[str, Rows],
     columns: Mapping[int, Mapping[int, Column]],
     parents: Mapping[int, Sequence[int]],
-) -> Callable[[Row[Any]], Index]:
+) -> Callable[[Any], Index]:
     classes = {row.oid: row for row in rows["operator_classes"]}
     collations = {row.oid: row.name for row in rows["collations"]}
     expressions = {(row.oid, row.position): row.expression for row in rows["index_expressions"]}
     names = {row.oid: row.name for row in rows["indexes"]}
+    definitions = {row.oid: row.definition for row in rows["index_definitions"]}
 
-    def build(row: Row[Any]) -> Index:
+    def build(row: Any) -> Index:
         of_table = columns[row.table_oid]
         positions = _positions(row.positions)
         per_key = zip(
@@ -277,14 +276,14 @@ def _index_builder(
             primary=row.is_primary,
             immediate=row.immediate,
             nulls_not_distinct=row.nulls_not_distinct,
-            predicate=row.predicate,
+            predicate=_present(row.predicate) if row.is_partial else None,
             valid=row.valid,
             ready=row.ready,
             live=row.live,
             parent=names.get(above[0]) if above else None,
             constraint=row.constraint_name,
             comment=row.comment,
-            definition=_present(row.definition),
+            written=_present(definitions.get(row.oid)) if definitions else None,
         )
 
     return build
@@ -296,7 +295,7 @@ def _in_firing_order(triggers: Iterable[KeyTrigger]) -> tuple[KeyTrigger, ...]:
 
 
 def _foreign_keys(
-    entries: Iterable[Row[Any]],
+    entries: Iterable[Any],
     rows: Mapping[str, Rows],
     names: Mapping[int, TableName],
     columns: Mapping[int, Mapping[int, Column]],
@@ -338,7 +337,7 @@ def _foreign_keys(
                 )
             )
 
-    def build(row: Row[Any]) -> ForeignKey:
+    def build(row: Any) -> ForeignKey:
         referencing, referenced = columns[row.referencing], columns[row.referenced]
         return ForeignKey(
             oid=row.oid,
@@ -370,6 +369,7 @@ def _foreign_keys(
             comment=row.comment,
             definition=_present(row.definition),
             written_at=row.written_at,
+            validated_by_row=bool(row.validated_by_row),
         )
 
     keys = [build(row) for row in by_oid.values() if not row.parent]

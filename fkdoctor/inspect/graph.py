@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
 
@@ -61,6 +62,17 @@ def cascade_reach(
                 reached[key.referencing] = Reach(table=key.referencing, depth=depth + 1, via=key)
                 waiting.append((key.referencing, depth + 1))
     return tuple(reached.values())
+
+
+def with_keys(schema: Schema, chosen: Callable[[ForeignKey], bool]) -> Schema:
+    """The schema with the chosen foreign keys alone."""
+    return replace(schema, foreign_keys=tuple(filter(chosen, schema.foreign_keys)))
+
+
+@lru_cache(maxsize=1)
+def enforced_part(schema: Schema) -> Schema:
+    """The schema with the foreign keys that are enforced."""
+    return with_keys(schema, lambda key: key.enforced)
 
 
 def find_cycles(schema: Schema) -> tuple[tuple[TableName, ...], ...]:

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from fkdoctor.config import Config, ReferenceConfig
 from fkdoctor.errors import ConfigError
@@ -147,7 +148,7 @@ def find_likenesses(schema: Schema, *, elements: bool = False) -> Iterator[Liken
     plural, or when it is called like one table's primary key; and the types are the same. With
     `elements`, those are arrays of keys (`job_ids`).
     """
-    targets = _Targets(schema)
+    targets = _targets(schema)
     referencing = _referencing_columns(schema)
     for table in schema.tables:
         if table.partition_of is not None or table.kind is TableKind.FOREIGN:
@@ -160,6 +161,7 @@ def find_likenesses(schema: Schema, *, elements: bool = False) -> Iterator[Liken
                 yield found
 
 
+@lru_cache(maxsize=1)
 def _referencing_columns(schema: Schema) -> Mapping[TableName, set[str]]:
     """The columns that some reference starts from, also those of partitions' own keys."""
     found: dict[TableName, set[str]] = defaultdict(set)
@@ -202,9 +204,11 @@ class _Targets:
                 self._by_key[column.name].append((table, column))
 
     def named_by(self, table: Table, column: Column, *, elements: bool) -> Likeness | None:
-        match = _ENDING.fullmatch(column.name)
         is_array = column.base_type.endswith("[]") or column.base_type in _JSON
-        if not match or is_array is not elements or bool(match["many"]) is not elements:
+        if is_array is not elements:
+            return None
+        match = _ENDING.fullmatch(column.name)
+        if not match or bool(match["many"]) is not elements:
             return None
         primary = table.primary_key.columns if table.primary_key else ()
         if (column.name,) == primary:
@@ -241,11 +245,16 @@ class _Targets:
         return table.name, key.name
 
 
+@lru_cache(maxsize=1)
+def _targets(schema: Schema) -> _Targets:
+    return _Targets(schema)
+
+
 def tables_of_kinds(
     schema: Schema, pair: Polymorph, kinds: Iterable[str]
 ) -> dict[str, tuple[TableName, str]]:
     """The table that each kind names, and its key; one that names none, or several, is left out."""
-    targets = _Targets(schema)
+    targets = _targets(schema)
     return {kind: found for kind in kinds if (found := targets.of_kind(pair, kind)) is not None}
 
 
@@ -287,8 +296,13 @@ _KINDS = ("type", "kind", "class", "model", "table")
 _TEXTUAL = {"text", "character varying", "character", "name"}
 
 
-def find_polymorphs(schema: Schema) -> Iterator[Polymorph]:
+@lru_cache(maxsize=1)
+def find_polymorphs(schema: Schema) -> tuple[Polymorph, ...]:
     """The pairs `x_type`, `x_id` of which no key has the second."""
+    return tuple(_find_polymorphs(schema))
+
+
+def _find_polymorphs(schema: Schema) -> Iterator[Polymorph]:
     referencing = _referencing_columns(schema)
     for table in schema.tables:
         if table.partition_of is not None or table.kind is TableKind.FOREIGN:

@@ -105,14 +105,15 @@ def _reason(obstacle: Obstacle) -> str:
 
 
 def _describe_cluster(cluster: Cluster) -> str:
-    keys = ", ".join(_key(member.key) for member in cluster.duplicates[:5])
-    more = len(cluster.duplicates) - 5
-    tied = f"; with {count_of(len(cluster.tied), 'other merge')}" if cluster.tied else ""
+    first, *others = cluster.merges
+    keys = ", ".join(_key(member.key) for member in first.duplicates[:5])
+    more = len(first.duplicates) - 5
+    tied = f"; with {count_of(len(others), 'other merge')}" if others else ""
     if cluster.collisions:
         tied += f"; {count_of(len(cluster.collisions), 'row')} that collide"
-    matched = " · ".join(_shorten(value) for value in cluster.matched)
+    matched = " · ".join(_shorten(value) for value in first.matched)
     return (
-        f"{_key(cluster.survivor.key)} survives {keys}"
+        f"{_key(first.survivor.key)} survives {keys}"
         + (f" and {more} more" if more > 0 else "")
         + f"  ({matched}){tied}"
     )

@@ -96,7 +96,8 @@ def answer_text(answer: Answer, *, colour: bool = False) -> str:
     if notes := list(_order_notes(impact)):
         lines += ["", "Order:", *(f"{click.style('⚠', fg='yellow')} {note}" for note in notes)]
     if impact.caveats:
-        lines += ["", "Exact but for this:" if not impact.estimated else "Not exact:"]
+        exact = impact.rows_known and not impact.estimated
+        lines += ["", "Exact but for this:" if exact else "Not exact:"]
         lines += [
             f"{click.style('⚠', fg='yellow')} {caveat.subject}: {caveat.reason}"
             for caveat in impact.caveats
@@ -126,6 +127,8 @@ def _rehearsal_lines(impact: Impact, rehearsal: Rehearsal) -> Iterator[str]:
 
 def summarise(impact: Impact) -> str:
     """Verdict and counts in one line."""
+    if not impact.rows_known:
+        return "UNCERTAIN: which rows cannot be told"
     parts = [f"{count_of(impact.changed_rows, 'row')} changed"]
     if impact.deleted_rows or impact.command != "UPDATE":
         deleted = f"{count_of(impact.deleted_rows, 'row')} deleted"
@@ -270,6 +273,7 @@ def answer_document(answer: Answer) -> dict[str, Any]:
         "deleted_rows": impact.deleted_rows,
         "changed_rows": impact.changed_rows,
         "estimated": impact.estimated,
+        "rows_known": impact.rows_known,
         "effects": [
             {
                 "table": str(effect.table),

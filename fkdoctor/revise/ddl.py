@@ -151,6 +151,25 @@ def use_index(table: TableName, name: str) -> str:
     return f"alter table only {table} add constraint {quote(name)} unique using index {quote(name)}"
 
 
+def create_upper_index(name: str, table: TableName, rest: str, predicate: str | None) -> str:
+    """Creates a unique index of a partitioned table, to which those of its partitions are attached.
+
+    Share on that one table; reads no row.
+    """
+    where = f" where {predicate}" if predicate else ""
+    return f"create unique index {quote(name)} on only {table} {rest}{where}"
+
+
+def add_unique(table: TableName, name: str, definition: str) -> str:
+    """Adds a unique constraint to a partitioned table alone: access exclusive; reads no row."""
+    return f"alter table only {table} add constraint {quote(name)} {definition}"
+
+
+def attach_index(whole: TableName, part: TableName) -> str:
+    """Makes the index of a partition a part of that of its table: access exclusive on the part."""
+    return f"alter index {whole} attach partition {part}"
+
+
 def create_whole_index(
     name: str, table: TableName, columns: Sequence[str], predicate: str | None
 ) -> str:

@@ -19,7 +19,14 @@ from alembic.operations import Operations
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
-from fkdoctor.database import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, set_local, sqlstate
+from fkdoctor.database import (
+    DEADLOCK_DETECTED,
+    LOCK_NOT_AVAILABLE,
+    READ_ONLY,
+    remedy,
+    set_local,
+    sqlstate,
+)
 from fkdoctor.errors import Blocked, ConfigError, FkdoctorError, Incomplete, Refused
 from fkdoctor.inspect.catalog import inspect_database
 from fkdoctor.resources import load_query
@@ -88,7 +95,7 @@ class Executor:
 
     def read_schema(self) -> Schema:
         """The database as it is now."""
-        return inspect_database(self._observer)
+        return inspect_database(self._observer, index_definitions=True)
 
     def tell(self, subject: str, what: str) -> None:
         """Log what is about to be done."""
@@ -393,6 +400,8 @@ def _explain(error: DBAPIError, *, changed: bool) -> FkdoctorError:
     what, why, hint = _read_parts(error)
     if sqlstate(error) == REFUSED:
         return Refused(what, why=why, next=hint)
+    if sqlstate(error) == READ_ONLY:
+        return Refused(f"PostgreSQL: {what}.", why=why, next=remedy(error))
     # PostgreSQL's own hint may be DROP … CASCADE.
     next = "Settle that, then run the same command again"
     if changed:

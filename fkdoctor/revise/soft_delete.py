@@ -261,9 +261,9 @@ def drop_soft_delete(executor: Executor, wish: SoftDelete) -> bool:
     wish = replace(wish, partitioned=before.kind is TableKind.PARTITIONED)
     _refuse_partition(before)
     executor.require_quiet(*partition_family(schema, table))
-    if changed_keys := uniqueness.changed_keys(executor, table, wish.column):
+    if uniqueness.is_changed(executor, table):
         executor.run(lambda: executor.execute(block(_refuse_deleted(wish))))
-        uniqueness.make_full(executor, changed_keys)
+        uniqueness.make_full(executor, table, wish.column)
     executor.tell(str(table), "drop what was created here for its soft delete")
 
     def remove() -> None:

@@ -1,83 +1,36 @@
 """Unique keys that hold among live rows only, so that a deleted row's value can be used again.
 
-A full unique index gets a twin with the condition, built beside the writers, which in one short
-transaction takes its place and name. At every moment one of the two is in force. What the index
-was, and whether a constraint owned it, is remembered in the twin's comment; the way back is the
-same with the twin full again.
+A full unique index gives way to one with the condition, by `unique_swap`. What the index was, and
+whether a constraint owned it, is remembered in the new one's comment, of a partition's part in that
+of the part; the way back is the same with the new one full again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Row
-from sqlalchemy.exc import DBAPIError
 
-from fkdoctor.database import DEADLOCK_DETECTED, said, sqlstate
-from fkdoctor.errors import Blocked, Incomplete, Refused, UnknownName
-from fkdoctor.identifier import quote, quote_all, shorten
-from fkdoctor.revise.ddl import (
-    block,
-    comment_on_index,
-    comment_on_key,
-    create_unique_index,
-    drop_index,
-    drop_key,
-    literal,
-    lock_table,
-    refuse,
-    rename_index,
-    use_index,
-)
+from fkdoctor.errors import Refused, UnknownName
+from fkdoctor.identifier import quote, quote_all
+from fkdoctor.inspect.graph import partition_family
+from fkdoctor.revise.ddl import block, literal, refuse
 from fkdoctor.revise.executor import Executor
 from fkdoctor.revise.mark import KeyText, recall, remember
-from fkdoctor.schema import Index, Schema, TableKind, TableName
+from fkdoctor.revise.unique_swap import (
+    Change,
+    Form,
+    Member,
+    change_form,
+    drop_left_over,
+    name_twin,
+    read_facts,
+)
+from fkdoctor.schema import Index, Schema, Table, TableKind, TableName
 
-_UNIQUE_VIOLATION = "23505"
-_MOST_STEPS = 12
 _CONSTRAINT = "constraint: "
-_TWIN = "_fkdoctor"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Form:
-    """A unique index but for its name: what follows the table in CREATE INDEX, and the condition.
-
-    `comment` is on the constraint where there is one, else on the index.
-    """
-
-    rest: str
-    predicate: str | None
-    constraint: bool
-    comment: str | None
-
-    def __str__(self) -> str:
-        where = f" WHERE {self.predicate}" if self.predicate else ""
-        return f"{_CONSTRAINT if self.constraint else ''}{self.rest}{where}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A unique index of that name is to get another form; `live` is the condition on live rows."""
-
-    table: TableName
-    name: str
-    form: _Form
-    live: str
-
-    @property
-    def qualified(self) -> TableName:
-        """The index with its schema, which is always the table's."""
-        return TableName(self.table.schema, self.name)
-
-    @property
-    def twin(self) -> TableName:
-        """The new form until it is in place."""
-        return TableName(self.table.schema, shorten(self.name, _TWIN))
 
 
 def make_partial(
@@ -85,47 +38,55 @@ def make_partial(
 ) -> bool:
     """Whether a unique key had to be changed to hold among live rows only.
 
-    `wanted` names indexes or constraints; None means every one that can be changed, the others are
-    said in the log. Raises Refused for one that is named and cannot.
+    `wanted` names indexes or constraints, those of single partitions among them; None means every
+    one that can be changed, the others are said in the log. Raises Refused for one that is named
+    and cannot.
     """
     schema = executor.read_schema()
-    facts = _read_facts(executor, table)
-    changes = list(_wish_partial(executor, schema, table, column, wanted, facts))
-    for change in changes:
-        _reach(executor, change)
-    return bool(changes)
+    chosen = list(_choose(executor, schema, table, column, wanted))
+    for owner, name in chosen:
+        change_form(executor, partial(_plan_partial, executor, owner, name, column))
+    clear_unfinished(executor, table, column)
+    return bool(chosen)
 
 
-def changed_keys(executor: Executor, table: TableName, column: str) -> tuple[Change, ...]:
-    """What leads each unique key that was changed here back to what it was."""
-    changes = []
-    for index in executor.read_schema().table(table).indexes:
-        was = recall(index.comment) if index.unique else None
-        if was is not None:
-            form = _read_memory(was)
-            changes.append(Change(table=table, name=index.name, form=form, live=_live(column)))
-    return tuple(changes)
+def is_changed(executor: Executor, table: TableName) -> bool:
+    """Whether a unique key of the table, or of a partition, was changed here."""
+    return any(_list_changed(executor.read_schema(), table))
 
 
-def make_full(executor: Executor, changes: Iterable[Change]) -> None:
-    """Gives the unique keys their form back."""
-    for change in changes:
-        _reach(executor, change)
+def make_full(executor: Executor, table: TableName, column: str) -> None:
+    """Gives the unique keys that were changed here their form back."""
+    for owner, name in list(_list_changed(executor.read_schema(), table)):
+        change_form(executor, partial(_plan_full, executor, owner, name, column))
 
 
 def clear_unfinished(executor: Executor, table: TableName, column: str) -> None:
-    """Drops the partial forms that an earlier run built and did not put in their place."""
-    unique = [index for index in executor.read_schema().table(table).indexes if index.unique]
-    twins = {shorten(index.name, _TWIN) for index in unique}
-    for index in unique:
-        if (
-            index.name in twins
-            and not index.constraint
-            and _live(column) in (index.predicate or "")
-        ):
-            left = TableName(table.schema, index.name)
-            executor.tell(f"index {left}", Step.CLEAR.value)
-            executor.run(partial(executor.execute, drop_index(left)))
+    """Drops the new forms that an earlier run built and did not put in their place."""
+    schema = executor.read_schema()
+    for member in partition_family(schema, table):
+        unique = [index for index in schema.table(member).indexes if index.unique]
+        for index in unique:
+            for twin in unique:
+                if twin.name == name_twin(index.name) and _is_twin(twin, index, column):
+                    drop_left_over(executor, TableName(member.schema, twin.name))
+
+
+def _is_twin(twin: Index, index: Index, column: str) -> bool:
+    """Whether the one can only be the other form of the other one."""
+    partial_now = _holds_among_live(index, column)
+    return (
+        twin.constraint is None
+        and twin.parent is None
+        and (
+            _holds_among_live(twin, column) != partial_now
+            and (not partial_now or recall(index.comment) is not None)
+        )
+    )
+
+
+def _holds_among_live(index: Index, column: str) -> bool:
+    return _live(column) in (index.predicate or "")
 
 
 def _live(column: str) -> str:
@@ -133,43 +94,54 @@ def _live(column: str) -> str:
     return f"{quote(column)} IS NULL"
 
 
-def _read_facts(executor: Executor, table: TableName) -> dict[str, Row[Any]]:
-    rows = executor.fetch("unique_indexes", {"schema": table.schema, "table": table.name})
-    return {row.name: row for row in rows}
+def _list_changed(schema: Schema, table: TableName) -> Iterator[tuple[TableName, str]]:
+    for owner, index in _list_whole(schema, table):
+        if recall(index.comment) is not None:
+            yield owner.name, index.name
 
 
-def _wish_partial(
+def _list_whole(schema: Schema, table: TableName) -> Iterator[tuple[Table, Index]]:
+    """The unique indexes of the table and its partitions that are no part of another one."""
+    for member in partition_family(schema, table):
+        owner = schema.table(member)
+        unique = [index for index in owner.indexes if index.unique and index.live]
+        twins = {name_twin(index.name) for index in unique}
+        for index in unique:
+            if index.parent is None and index.name not in twins:
+                yield owner, index
+
+
+def _list_parts(
+    schema: Schema, owner: Table, index: Index, above: TableName | None = None
+) -> Iterator[tuple[Table, Index, TableName | None]]:
+    """The index and its parts at any depth, each with the index that it is a part of."""
+    yield owner, index, above
+    here = TableName(owner.name.schema, index.name)
+    for partition in schema.partitions(owner.name):
+        for part in partition.indexes:
+            if part.parent == index.name:
+                yield from _list_parts(schema, partition, part, here)
+
+
+def _choose(
     executor: Executor,
     schema: Schema,
     table: TableName,
     column: str,
     wanted: tuple[str, ...] | None,
-    facts: dict[str, Row[Any]],
-) -> Iterator[Change]:
-    found = schema.table(table)
-    unique = [index for index in found.indexes if index.unique and index.live]
-    _require_known(table, unique, wanted)
-    live = _live(column)
-    for index in unique:
-        if index.name.endswith(_TWIN):
-            continue
+) -> Iterator[tuple[TableName, str]]:
+    """The table and name of each unique index that is to get the condition and can."""
+    whole = list(_list_whole(schema, table))
+    _require_known(table, [index for _, index in whole], wanted)
+    for owner, index in whole:
         if wanted is not None and not {index.name, index.constraint} & set(wanted):
             continue
-        if index.predicate is not None and live in index.predicate:
+        if _holds_among_live(index, column):
             continue
-        fact = facts[index.name]
-        reason = _reason_against(schema, table, index, fact)
-        subject = f"unique key {table}.{quote(index.name)}"
+        reason = _reason_against_any(executor, schema, owner, index)
+        subject = f"unique key {owner.name}.{quote(index.name)}"
         if reason is None:
-            before = _read_form(table, index, fact)
-            predicate = f"{live} AND {index.predicate}" if index.predicate else live
-            after = _Form(
-                rest=before.rest,
-                predicate=predicate,
-                constraint=False,
-                comment=remember(KeyText(definition=str(before), comment=before.comment)),
-            )
-            yield Change(table=table, name=index.name, form=after, live=live)
+            yield owner.name, index.name
         elif wanted is not None:
             raise Refused(
                 f"The {subject} cannot hold among live rows only.",
@@ -178,13 +150,15 @@ def _wish_partial(
             )
         else:
             executor.tell(subject, f"it goes on counting deleted rows: {reason}")
-    for constraint in found.constraints:
+    for constraint in schema.table(table).constraints:
         if constraint.kind == "x" and wanted is None:
             subject = f"constraint {table}.{quote(constraint.name)}"
             executor.tell(subject, "it goes on counting deleted rows: it excludes rows")
 
 
-def _require_known(table: TableName, unique: list[Index], wanted: tuple[str, ...] | None) -> None:
+def _require_known(
+    table: TableName, unique: Iterable[Index], wanted: tuple[str, ...] | None
+) -> None:
     known = {name for index in unique for name in (index.name, index.constraint) if name}
     for name in wanted or ():
         if name not in known:
@@ -196,12 +170,26 @@ def _require_known(table: TableName, unique: list[Index], wanted: tuple[str, ...
             )
 
 
+def _reason_against_any(
+    executor: Executor, schema: Schema, owner: Table, index: Index
+) -> str | None:
+    """Why the index, or a part of it, has to stay as it is; None if it can be changed."""
+    for table, part, above in _list_parts(schema, owner, index):
+        reason = _reason_against(schema, table.name, part, _read_fact(executor, table, part))
+        if above and part.constraint and not index.constraint:
+            reason = "a part of it is a constraint, without which PostgreSQL does not drop it"
+        if reason is not None:
+            return f"{reason}, in {table.name}" if above else reason
+    return None
+
+
+def _read_fact(executor: Executor, table: Table, index: Index) -> Row[Any]:
+    return next(row for row in read_facts(executor, table.name) if row.name == index.name)
+
+
 def _reason_against(schema: Schema, table: TableName, index: Index, fact: Row[Any]) -> str | None:
-    """Why the index has to stay as it is; None if it can be changed."""
     if index.primary:
         return "it is the primary key"
-    if schema.table(table).kind is TableKind.PARTITIONED:
-        return "its table is partitioned"
     if not index.valid:
         return "it is not valid"
     if not index.immediate:
@@ -220,122 +208,118 @@ def _reason_against(schema: Schema, table: TableName, index: Index, fact: Row[An
         return "it is the replica identity"
     if fact.clustered:
         return "the table is clustered by it"
-    if fact.constraint_comment is not None and fact.index_comment is not None:
-        return "the constraint and its index each have a comment"
+    if index.constraint is not None and fact.index_comment is not None:
+        return "the index of its constraint has a comment of its own"
     return None
 
 
-def _read_form(table: TableName, index: Index, fact: Row[Any]) -> _Form:
+def _find(schema: Schema, table: TableName, name: str) -> tuple[Table, Index] | None:
+    if schema.has_table(table):
+        owner = schema.table(table)
+        for index in owner.indexes:
+            if index.name == name:
+                return owner, index
+    return None
+
+
+def _plan_partial(
+    executor: Executor, table: TableName, name: str, column: str, schema: Schema
+) -> Change | None:
+    """What leads the index to the condition that the row is live; None when it has it."""
+    found = _find(schema, table, name)
+    if found is None or _holds_among_live(found[1], column):
+        return None
+    live, members = _live(column), []
+    for owner, index, above in _list_parts(schema, *found):
+        fact = _read_fact(executor, owner, index)
+        form = Form(
+            rest=_read_rest(owner, index, fact),
+            predicate=f"{live} AND {index.predicate}" if index.predicate else live,
+            constraint=False,
+            comment=remember(_describe(owner, index, fact)),
+        )
+        members.append(_member(owner, index, above, form))
+    return Change(members=tuple(members), live=live, partial=True)
+
+
+def _plan_full(
+    executor: Executor, table: TableName, name: str, column: str, schema: Schema
+) -> Change | None:
+    """What leads the index to what its comment says it was; None when that says nothing.
+
+    A partition that came later has a part without such a comment; it follows the index above.
+    """
+    found = _find(schema, table, name)
+    if found is None or recall(found[1].comment) is None:
+        return None
+    forms: dict[TableName | None, Form] = {}
+    members = []
+    for owner, index, above in _list_parts(schema, *found):
+        was = recall(index.comment)
+        if was is not None:
+            form = _read_memory(was)
+        else:
+            rest = forms[above].rest
+            if forms[above].constraint and owner.kind is not TableKind.PARTITIONED:
+                rest = _read_rest(owner, index, _read_fact(executor, owner, index))
+            constraint = forms[above].constraint
+            form = Form(rest=rest, predicate=None, constraint=constraint, comment=index.comment)
+        forms[TableName(owner.name.schema, index.name)] = form
+        members.append(_member(owner, index, above, form))
+    return Change(members=tuple(members), live=_live(column), partial=False)
+
+
+def _member(owner: Table, index: Index, above: TableName | None, form: Form) -> Member:
+    leaf = owner.kind is not TableKind.PARTITIONED
+    return Member(table=owner.name, name=index.name, form=form, above=above, leaf=leaf)
+
+
+def _read_rest(owner: Table, index: Index, fact: Row[Any]) -> str:
+    """What follows the table in the index's CREATE INDEX, without the condition."""
+    only = "ONLY " if owner.kind is TableKind.PARTITIONED else ""
     where = f" WHERE {index.predicate}" if index.predicate else ""
-    start = f"CREATE UNIQUE INDEX {quote(index.name)} ON {table} "
+    start = f"CREATE UNIQUE INDEX {quote(index.name)} ON {only}{owner.name} "
     assert index.definition.startswith(start)
     assert index.definition.endswith(where)
     rest = index.definition[len(start) : len(index.definition) - len(where)]
+    return rest + (f" TABLESPACE {quote(fact.tablespace)}" if fact.tablespace else "")
+
+
+def _describe(owner: Table, index: Index, fact: Row[Any]) -> KeyText:
+    """What the index is, for the way back."""
+    if index.constraint is None:
+        where = f" WHERE {index.predicate}" if index.predicate else ""
+        return KeyText(
+            definition=_read_rest(owner, index, fact) + where, comment=fact.index_comment
+        )
+    if owner.kind is TableKind.PARTITIONED:
+        text = _read_constraint(index, fact)
+    else:
+        text = _read_rest(owner, index, fact)
+    return KeyText(definition=_CONSTRAINT + text, comment=fact.constraint_comment)
+
+
+def _read_constraint(index: Index, fact: Row[Any]) -> str:
+    """What follows the name in ADD CONSTRAINT, since USING INDEX knows no partitioned table."""
+    assert index.columns is not None
+    parts = ["UNIQUE"]
+    if index.nulls_not_distinct:
+        parts.append("NULLS NOT DISTINCT")
+    parts.append(f"({quote_all(index.columns)})")
+    if index.include:
+        parts.append(f"INCLUDE ({quote_all(index.include)})")
+    if fact.options:
+        parts.append(f"WITH ({fact.options})")
     if fact.tablespace:
-        rest += f" TABLESPACE {quote(fact.tablespace)}"
-    constraint = index.constraint is not None
-    return _Form(
-        rest=rest,
-        predicate=index.predicate,
-        constraint=constraint,
-        comment=(fact.constraint_comment if constraint else None) or fact.index_comment,
-    )
+        parts.append(f"USING INDEX TABLESPACE {quote(fact.tablespace)}")
+    return " ".join(parts)
 
 
-def _read_memory(was: KeyText) -> _Form:
+def _read_memory(was: KeyText) -> Form:
     text = was.definition.removeprefix(_CONSTRAINT)
     constraint = text != was.definition
     # A constraint's index has no condition; the text of another one may go as it is.
-    return _Form(rest=text, predicate=None, constraint=constraint, comment=was.comment)
-
-
-class Step(Enum):
-    """What to do next; the value says so in the log."""
-
-    BUILD = "build its new form, beside the writers"
-    CLEAR = "drop what an earlier run left half built"
-    SWAP = "put its new form in its place"
-
-
-def _reach(executor: Executor, change: Change) -> None:
-    """Takes steps until the index has its new form; before each it looks at what is there."""
-    for _ in range(_MOST_STEPS):
-        indexes = {
-            index.name: index for index in executor.read_schema().table(change.table).indexes
-        }
-        present, twin = indexes.get(change.name), indexes.get(change.twin.name)
-        step = _next_step(change, present, twin)
-        if present is None or step is None:
-            return
-        executor.tell(f"unique key {change.table}.{quote(change.name)}", step.value)
-        try:
-            match step:
-                case Step.BUILD:
-                    _build(executor, change)
-                case Step.CLEAR:
-                    executor.run(partial(executor.execute, drop_index(change.twin)))
-                case Step.SWAP:
-                    executor.run(partial(_swap, executor, change, present))
-        except DBAPIError as error:
-            # Two builds on one table can wait for each other; what was half built is cleared.
-            if sqlstate(error) != DEADLOCK_DETECTED:
-                raise
-    raise Incomplete(
-        f"The unique key {change.qualified} does not come about.",
-        why="Each try ended in a deadlock with another session.",
-        next="Find out what else builds indexes there, then run the same command again.",
-    )
-
-
-def _next_step(change: Change, present: Index | None, twin: Index | None) -> Step | None:
-    if twin is not None and not (twin.unique and twin.constraint is None):
-        raise Blocked(
-            f"The name {change.twin} is taken.",
-            why=f"fkdoctor needs it while it changes {quote(change.name)}.",
-            next=f"Rename it: alter index {change.twin} rename to …;",
-        )
-    if present is None:
-        return None
-    if change.form.constraint:
-        done = present.constraint is not None
-    else:
-        done = present.constraint is None and present.comment == change.form.comment
-    if twin is None:
-        return None if done else Step.BUILD
-    fits = (change.live in (twin.predicate or "")) == (change.live in (change.form.predicate or ""))
-    return Step.SWAP if twin.valid and fits and not done else Step.CLEAR
-
-
-def _build(executor: Executor, change: Change) -> None:
-    create = create_unique_index(
-        change.twin.name, change.table, change.form.rest, change.form.predicate
-    )
-    try:
-        executor.run_concurrently(create)
-    except DBAPIError as error:
-        if sqlstate(error) != _UNIQUE_VIOLATION:
-            raise
-        executor.run(lambda: executor.execute(drop_index(change.twin)))
-        raise Refused(
-            f"The unique key {change.qualified} cannot hold for all rows again.",
-            why=said(error),
-            next="Delete the soft-deleted rows that have a live row's values, or restore them "
-            "under other values, then run the same command again.",
-        ) from error
-
-
-def _swap(executor: Executor, change: Change, present: Index) -> None:
-    executor.execute(lock_table(change.table, "access exclusive"))
-    if present.constraint is not None:
-        executor.execute(drop_key(change.table, present.constraint))
-    else:
-        executor.execute(drop_index(change.qualified))
-    executor.execute(rename_index(change.twin, change.name))
-    if change.form.constraint:
-        executor.execute(use_index(change.table, change.name))
-        executor.execute(comment_on_key(change.table, change.name, change.form.comment))
-    else:
-        executor.execute(comment_on_index(change.qualified, change.form.comment))
+    return Form(rest=text, predicate=None, constraint=constraint, comment=was.comment)
 
 
 def require_no_full_keys(table: TableName, column: str) -> str:

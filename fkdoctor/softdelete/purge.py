@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fkdoctor.errors import Blocked, Incomplete, Refused
+from fkdoctor.impact.rehearsal import count_written
 from fkdoctor.inspect.graph import delete_order
 from fkdoctor.ledger.install import require_ledger
 from fkdoctor.resources import execute_query
@@ -283,6 +284,7 @@ def _delete(walk: Walk, tables: Sequence[Table]) -> int:
     """Deletes the rows, makes sure that no other went, and writes them down; how many."""
     connection = walk.connection
     query = sql.delete_gone([walk.gone[table.name] for table in tables], walk.marks)
+    before, _ = count_written(connection, walk.schema)
     rows = connection.execute(query).all()
     deleted = {table.name: 0 for table in tables}
     for row in rows:
@@ -298,6 +300,16 @@ def _delete(walk: Walk, tables: Sequence[Table]) -> int:
                 purged=row.number,
             )
     connection.execute(sa.text("set constraints all immediate"))
+    after, _ = count_written(connection, walk.schema)
+    for name, number in (after - before).items():
+        if number > deleted.get(name, 0):
+            raise Blocked(
+                "Refused: other rows would go than were found; the batch was rolled back.",
+                why=f"{name}: {number - deleted.get(name, 0):,} more rows were deleted: by a "
+                "trigger, or along a key from a row that one put in.",
+                next="Delete those rows first, or do without the trigger meanwhile, then run the "
+                "same command again.",
+            )
     for name, number in deleted.items():
         if number != walk.rows[name]:
             raise Blocked(

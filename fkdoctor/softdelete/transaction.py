@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError
 
 from fkdoctor.database import (
     INSUFFICIENT_PRIVILEGE,
-    READ_ONLY,
     TEXT_FORM,
     lost,
+    remedy,
     run_transaction,
     said,
     set_local,
@@ -74,14 +74,8 @@ def explained() -> Iterator[None]:
     except DBAPIError as error:
         if lost(error):
             raise
-        state = sqlstate(error)
-        next = "Settle that, then run the same command again."
-        if state == INSUFFICIENT_PRIVILEGE:
-            next = "Connect as a role that may do this, or have the right granted."
-        if state == READ_ONLY:
-            next = "Connect to the primary server, in a session that may write."
         raise Blocked(
-            "Refused by PostgreSQL; nothing was changed.", why=said(error), next=next
+            "Refused by PostgreSQL; nothing was changed.", why=said(error), next=remedy(error)
         ) from error
 
 

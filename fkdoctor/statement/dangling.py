@@ -19,13 +19,12 @@ from fkdoctor.schema import (
     MatchType,
     ModelPolymorph,
     Schema,
-    TableKind,
     TableName,
     compared_as,
 )
 from fkdoctor.statement.embedded import select_keys_in_json
 from fkdoctor.statement.members import row_identity
-from fkdoctor.statement.parts import Query, as_text, make_table, match_key, plain_type
+from fkdoctor.statement.parts import Query, alone, as_text, make_table, match_key, plain_type
 
 Reference = ForeignKey | LogicalReference
 
@@ -132,7 +131,7 @@ def count_under_deleted(
     rows = _referencing(schema, key, percent=None, more=[own_mark.name] if own_mark else [])
     target = make_table(key.referenced, {*key.referenced_columns, mark.name}).alias("referenced")
     found = (
-        _only(schema, sa.select(sa.literal(1)).select_from(target), target, key.referenced)
+        alone(sa.select(sa.literal(1)).select_from(target), schema.table(key.referenced), target)
         .where(
             match_key(
                 key, [target.c[name] for name in key.referenced_columns], _values(schema, key, rows)
@@ -164,8 +163,8 @@ def seek_default(schema: Schema, key: ForeignKey) -> Query | None:
         for name, default in zip(key.referencing_columns, defaults, strict=True)
     ]
     there = [target.c[name] for name in key.referenced_columns]
-    found = _only(
-        schema, sa.select(sa.literal(1)).select_from(target), target, key.referenced
+    found = alone(
+        sa.select(sa.literal(1)).select_from(target), schema.table(key.referenced), target
     ).where(match_key(key, there, values))
     given = sa.and_(*(value.is_not(None) for value in values))
     return sa.select(sa.cast(sa.and_(given, ~found.exists()), sa.Integer))
@@ -205,11 +204,11 @@ def _dangling(
     if reference.period:
         return rows, (checked, ~_covered(schema, reference, rows))
     target = make_table(reference.referenced, reference.referenced_columns).alias("referenced")
-    found = _only(
-        schema, sa.select(sa.literal(1)).select_from(target), target, reference.referenced
+    found = alone(
+        sa.select(sa.literal(1)).select_from(target), schema.table(reference.referenced), target
     )
-    there = [target.c[name] for name in reference.referenced_columns]
-    found = found.where(match_key(reference, there, _values(schema, reference, rows)))
+    keys = [target.c[name] for name in reference.referenced_columns]
+    found = found.where(match_key(reference, keys, _values(schema, reference, rows)))
     return rows, (checked, ~found.correlate(rows).exists())
 
 
@@ -232,7 +231,7 @@ def _covered(schema: Schema, key: ForeignKey, rows: FromClause) -> ColumnElement
     ]
     union = sa.func.pg_catalog.range_agg(target.c[period])
     covering = (
-        _only(schema, sa.select(union).select_from(target), target, key.referenced)
+        alone(sa.select(union).select_from(target), schema.table(key.referenced), target)
         .where(*same)
         .correlate(rows)
         .scalar_subquery()
@@ -287,7 +286,7 @@ def _select(
     """A SELECT from the referencing rows, or from the elements of their arrays."""
     if isinstance(reference, ForeignKey):
         query = sa.select(*columns).select_from(rows)
-        return _only(schema, query, rows, reference.referencing)
+        return alone(query, schema.table(reference.referencing), rows)
     source: FromClause = rows
     if reference.path:
         document = rows.c[reference.referencing_column]
@@ -302,10 +301,3 @@ def _select(
     if reference.condition is not None:
         query = query.where(sa.text(f"({reference.condition.replace(':', chr(92) + ':')})"))
     return query
-
-
-def _only(schema: Schema, query: Query, rows: FromClause, table: TableName) -> Query:
-    """The query on the table's own rows, as keys see it: not on those of tables that inherit."""
-    if schema.table(table).kind is TableKind.PARTITIONED:
-        return query
-    return query.with_hint(rows, "ONLY", "postgresql")

@@ -17,6 +17,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 
 from fkdoctor.schema import Column, ForeignKey, Table, TableName, UniqueKey
 from fkdoctor.statement.parts import (
+    GivenArray,
     NamedType,
     Query,
     alone,
@@ -41,13 +42,13 @@ REDIRECT = make_table(
 )
 RUN = sa.bindparam("run", type_=sa.BigInteger)
 STEP = sa.bindparam("at_step", type_=sa.SmallInteger)
-_CLUSTERS = sa.bindparam("clusters", type_=sa.ARRAY(sa.Integer))
+_CLUSTERS = sa.bindparam("clusters", type_=GivenArray("int4"))
 _ENTRY = JOURNAL.alias("entry")
 _OF_BATCH = sa.and_(
     _ENTRY.c.run_id == RUN, _ENTRY.c.step == STEP, _ENTRY.c.cluster == sa.any_(_CLUSTERS)
 )
-_RETURNING = sa.bindparam("returning", type_=sa.ARRAY(sa.Integer))
-_RESTORED = sa.bindparam("restored", type_=sa.ARRAY(sa.Integer))
+_RETURNING = sa.bindparam("returning", type_=GivenArray("int4"))
+_RESTORED = sa.bindparam("restored", type_=GivenArray("int4"))
 _FOUND = (_ENTRY.c.cluster, _ENTRY.c.key)
 
 

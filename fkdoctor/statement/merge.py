@@ -27,6 +27,7 @@ from fkdoctor.statement.members import (
     is_own_link,
 )
 from fkdoctor.statement.parts import (
+    GivenArray,
     Query,
     alone,
     alone_change,
@@ -47,10 +48,10 @@ def fill_members(members: MemberTable) -> Insert:
     names = [f"{kind}_{i}" for kind in ("member", "keep") for i in range(members.key_width)]
     given = (
         sa.func.unnest(
-            sa.bindparam("clusters", type_=sa.ARRAY(sa.Integer)),
-            sa.bindparam("survivors", type_=sa.ARRAY(sa.Boolean)),
-            sa.bindparam("fingerprints", type_=sa.ARRAY(sa.Text)),
-            *(sa.bindparam(name, type_=sa.ARRAY(sa.Text)) for name in names),
+            sa.bindparam("clusters", type_=GivenArray("int4")),
+            sa.bindparam("survivors", type_=GivenArray("bool")),
+            sa.bindparam("fingerprints", type_=GivenArray("text")),
+            *(sa.bindparam(name, type_=GivenArray("text")) for name in names),
         )
         .table_valued("cluster", "is_survivor", "fingerprint", *names)
         .render_derived()
@@ -101,7 +102,7 @@ def find_stale_clusters(members: MemberTable) -> Query:
 
 def drop_clusters(members: MemberTable) -> Delete:
     """Takes the clusters numbered in the bind `clusters` out of the batch."""
-    wanted = sa.bindparam("clusters", type_=sa.ARRAY(sa.Integer))
+    wanted = sa.bindparam("clusters", type_=GivenArray("int4"))
     return members.clause.delete().where(members.clause.c.cluster == sa.any_(wanted))
 
 

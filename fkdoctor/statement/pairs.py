@@ -12,6 +12,7 @@ from fkdoctor.schema import TableName
 from fkdoctor.statement.matches import MATCHES
 from fkdoctor.statement.members import SHOWN, MemberTable
 from fkdoctor.statement.parts import (
+    GivenArray,
     Query,
     alone,
     collated,
@@ -60,7 +61,9 @@ def insert_pairs(members: MemberTable) -> Insert:
     """Puts pairs in: binds are arrays of texts, `value_i` for each column of the table."""
     width = 2 * members.key_width
     given = (
-        sa.func.unnest(*(sa.bindparam(f"value_{i}", type_=sa.ARRAY(sa.Text)) for i in range(width)))
+        sa.func.unnest(
+            *(sa.bindparam(f"value_{i}", type_=GivenArray("text")) for i in range(width))
+        )
         .table_valued(*(f"value_{i}" for i in range(width)))
         .render_derived()
     )

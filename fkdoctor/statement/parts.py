@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Cast, ColumnElement, Delete, FromClause, TableClause, Update
+from sqlalchemy import (
+    BindParameter,
+    Cast,
+    ColumnElement,
+    Delete,
+    Dialect,
+    FromClause,
+    TableClause,
+    Update,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import UserDefinedType
@@ -54,6 +63,41 @@ def _without_length(type_name: str) -> NamedType:
 def plain_type(column: Column) -> NamedType:
     """The column's type without a length and without what domains demand, such as NOT NULL."""
     return _without_length(column.base_type)
+
+
+class GivenArray(UserDefinedType[Sequence[object]]):
+    """An array of `item` (text, int4, bool) that is sent as one literal.
+
+    The driver would write ARRAY[…], of which PostgreSQL parses every element as an expression.
+    """
+
+    cache_ok = True
+
+    def __init__(self, item: str) -> None:
+        self.item = item
+
+    def get_col_spec(self, **_: object) -> str:
+        """The SQL text."""
+        return f"pg_catalog.{self.item}[]"
+
+    def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
+        """The literal in its type."""
+        return sa.cast(bindvalue, self)
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Sequence[object] | None], str | None]:
+        """Writes the literal."""
+        write = _quote_element if self.item == "text" else str
+
+        def write_all(values: Sequence[object] | None) -> str | None:
+            if values is None:
+                return None
+            return f"{{{','.join(['NULL' if one is None else write(one) for one in values])}}}"
+
+        return write_all
+
+
+def _quote_element(text: object) -> str:
+    return '"' + str(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 REGCLASS = NamedType("pg_catalog.regclass")

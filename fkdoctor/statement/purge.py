@@ -9,9 +9,18 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Delete, Exists, FromClause, Insert
 from sqlalchemy.dialects import postgresql
 
-from fkdoctor.schema import ForeignKey, Schema, Table, TableKind
-from fkdoctor.statement.parts import NamedType, Query, collated, equal, make_table, references
-from fkdoctor.statement.softdelete import GoneTable, Marks, only, row_of
+from fkdoctor.schema import ForeignKey, Schema, Table
+from fkdoctor.statement.parts import (
+    NamedType,
+    Query,
+    alone,
+    alone_change,
+    collated,
+    equal,
+    make_table,
+    references,
+)
+from fkdoctor.statement.softdelete import GoneTable, Marks, row_of
 
 BEFORE = sa.bindparam("before", type_=sa.DateTime(timezone=True))
 
@@ -20,7 +29,7 @@ def fill_old(gone: GoneTable, marks: Marks, *, lock: bool) -> Insert:
     """Puts in every row that was soft-deleted before the time."""
     row = row_of(gone.table)
     found = sa.select(*(row.c[name] for name in gone.carried)).where(row.c[marks.time] < BEFORE)
-    found = only(found.select_from(row), row, gone.table)
+    found = alone(found.select_from(row), gone.table, row)
     if lock:
         key = [row.c[name] for name in gone.key_columns]
         found = found.order_by(*key).with_for_update(of=row)
@@ -72,7 +81,7 @@ def fill_leaves(
             for i, name in enumerate(gone.key_columns)
         ]
         found = found.where(sa.tuple_(*key) > sa.tuple_(*last))
-    return _put_in(gone, only(found, row, table))
+    return _put_in(gone, alone(found, table, row))
 
 
 def _put_in(gone: GoneTable, found: Query) -> Insert:
@@ -94,7 +103,7 @@ def _referencing(
     found = sa.select(sa.literal(1)).select_from(row).where(references(key, values, row))
     if by is not None:
         found = found.where(~by.is_gone(row))
-    return only(found, row, table).exists()
+    return alone(found, table, row).exists()
 
 
 def last_key(gone: GoneTable) -> Query:
@@ -126,8 +135,7 @@ def delete_gone(tables: Sequence[GoneTable], marks: Marks) -> Query:
         table = gone.table
         row = make_table(table.name, [column.name for column in table.columns])
         delete = row.delete().where(equal([row.c[name] for name in gone.key_columns], gone.key))
-        if table.kind is not TableKind.PARTITIONED:
-            delete = delete.with_hint("ONLY", dialect_name="postgresql")
+        delete = alone_change(delete, table)
         deletion = sa.cast(row.c[marks.deletion], sa.Text).label("deletion")
         went = delete.returning(deletion).cte(f"went_{place}")
         parts.append(sa.select(sa.literal(place).label("place"), went.c.deletion).select_from(went))

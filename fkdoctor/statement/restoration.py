@@ -15,6 +15,7 @@ from fkdoctor.schema import Column, ForeignKey, Index, Table
 from fkdoctor.statement.parts import (
     NamedType,
     Query,
+    alone,
     alone_change,
     collated,
     equal,
@@ -33,7 +34,6 @@ from fkdoctor.statement.softdelete import (
     Marks,
     is_deleted,
     is_live,
-    only,
     row_of,
 )
 
@@ -66,7 +66,7 @@ def find_rivals(gone: GoneTable, index: Index, marks: Marks) -> Query:
         .order_by(*(back.c[name] for name in gone.key_columns))
         .limit(SHOWN)
     )
-    return only(only(query, back, table), rival, table)
+    return alone(alone(query, table, back), table, rival)
 
 
 def find_deleted_referenced(
@@ -86,7 +86,7 @@ def find_deleted_referenced(
         )
         .where(is_deleted(target, marks), *_stays(by, target))
     )
-    return only(only(query, back, gone.table), target, referenced)
+    return alone(alone(query, gone.table, back), referenced, target)
 
 
 def find_deleted_remembered(
@@ -107,7 +107,7 @@ def find_deleted_remembered(
         )
         .where(_OF_STEP, is_deleted(target, marks), *_stays(by, target))
     )
-    return only(only(query, row, table), target, referenced)
+    return alone(alone(query, table, row), referenced, target)
 
 
 def _with_target(
@@ -179,7 +179,7 @@ def find_changed_since(table: Table, key_columns: Sequence[str], columns: Sequen
         .order_by(_ENTRY.c.key)
         .limit(SHOWN)
     )
-    return only(query, row, table)
+    return alone(query, table, row)
 
 
 def lock_remembered(table: Table, key_columns: Sequence[str]) -> Query:
@@ -192,7 +192,7 @@ def lock_remembered(table: Table, key_columns: Sequence[str]) -> Query:
         .order_by(*(row.c[name] for name in key_columns))
         .with_for_update(of=row)
     )
-    return only(query, row, table)
+    return alone(query, table, row)
 
 
 def put_back(table: Table, key_columns: Sequence[str], columns: Sequence[str]) -> Query:

@@ -332,6 +332,7 @@ class _Reader:
 
     def _read_delete(self, tree: exp.Delete) -> Statement:
         self._check_inside(tree)
+        self._check_parts(tree, "this", "using", "where", "returning", "with_")
         clauses = self._find_clauses(
             TokenType.DELETE, (TokenType.USING, TokenType.WHERE, TokenType.RETURNING)
         )
@@ -340,6 +341,7 @@ class _Reader:
 
     def _read_update(self, tree: exp.Update) -> Statement:
         self._check_inside(tree)
+        self._check_parts(tree, "this", "expressions", "from_", "where", "returning", "with_")
         clauses = self._find_clauses(
             TokenType.UPDATE,
             (TokenType.SET, TokenType.FROM, TokenType.WHERE, TokenType.RETURNING),
@@ -396,6 +398,7 @@ class _Reader:
             raise self._refuse("It names no table.")
         if table.catalog:
             raise self._refuse("A table is named by its schema and name, without the database.")
+        self._check_parts(table, "this", "db", "alias", "only")
         parts = [part for part in (table.args.get("db"), table.this) if part is not None]
         target = Target(
             parts=tuple(_fold(part) for part in parts), only=bool(table.args.get("only"))
@@ -433,6 +436,13 @@ class _Reader:
         texts = [token.text.lower() for token, _ in self.pieces]
         if any(texts[at : at + 3] == ["where", "current", "of"] for at in range(len(texts))):
             raise self._refuse("WHERE CURRENT OF names a row that only the open cursor knows.")
+
+    def _check_parts(self, tree: exp.Expression, *known: str) -> None:
+        """Refuses what sqlglot takes from other databases, such as DELETE … ORDER BY … LIMIT."""
+        foreign = [name for name, value in tree.args.items() if value and name not in known]
+        if foreign:
+            names = " and ".join(name.rstrip("_").upper() for name in foreign)
+            raise self._refuse(f"PostgreSQL knows no {names} there.")
 
     def _find_clauses(
         self, verb: TokenType, keywords: Sequence[TokenType]

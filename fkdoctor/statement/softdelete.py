@@ -17,10 +17,11 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fkdoctor.schema import ForeignKey, Table, TableKind, TableName
+from fkdoctor.schema import ForeignKey, Table, TableName
 from fkdoctor.statement.parts import (
     NamedType,
     Query,
+    alone,
     alone_change,
     collated,
     equal,
@@ -147,13 +148,6 @@ def row_of(table: Table, name: str = "fkdoctor_row") -> NamedFromClause:
     return make_table(table.name, [column.name for column in table.columns]).alias(name)
 
 
-def only(query: Query, row: FromClause, table: Table) -> Query:
-    """The query of the rows of the table alone; a partitioned one has none without partitions."""
-    if table.kind is TableKind.PARTITIONED:
-        return query
-    return query.with_hint(row, "ONLY", "postgresql")
-
-
 def is_live(table: Table, row: FromClause, marks: Marks) -> ColumnElement[bool]:
     """Whether the row is not soft-deleted; without the column every row is live."""
     return row.c[marks.time].is_(None) if table.has_column(marks.time) else sa.true()
@@ -189,7 +183,7 @@ def count_selected(
     """One row: how many rows are asked for, and how many of them are deleted already."""
     deleted = sa.func.count().filter(row.c[marks.time].is_not(None))
     query = sa.select(sa.func.count(), deleted).select_from(row).where(condition)
-    return only(query, row, table)
+    return alone(query, table, row)
 
 
 def fill_roots(
@@ -201,7 +195,7 @@ def fill_roots(
 ) -> Insert:
     """Puts the rows in that the condition holds for, at level 0; locks them in key order."""
     found = sa.select(*(row.c[column] for column in gone.carried)).select_from(row).where(condition)
-    return _put_in(gone, only(found, row, gone.table), row, sa.literal(0), lock=lock)
+    return _put_in(gone, alone(found, gone.table, row), row, sa.literal(0), lock=lock)
 
 
 def fill_referencing(
@@ -223,7 +217,7 @@ def fill_referencing(
         )
         .where(pointed_at.c.level == LEVEL, is_live(referencing, row, marks), ~by.is_gone(row))
     )
-    return _put_in(by, only(found, row, referencing), row, LEVEL + 1, lock=lock)
+    return _put_in(by, alone(found, referencing, row), row, LEVEL + 1, lock=lock)
 
 
 def _put_in(
@@ -275,7 +269,7 @@ def find_referencing(
     )
     if by is not None:
         found = found.where(~by.is_gone(row))
-    return only(found, row, referencing)
+    return alone(found, referencing, row)
 
 
 def set_references(
@@ -306,7 +300,7 @@ def set_references(
     )
     if by is not None:
         pointing = pointing.where(~by.is_gone(old))
-    found = only(pointing, old, referencing).subquery("pointing")
+    found = alone(pointing, referencing, old).subquery("pointing")
     new = make_table(referencing.name, [column.name for column in referencing.columns])
     value = sa.literal_column("DEFAULT") if key.on_delete.value == "d" else sa.null()
     change = (
@@ -418,4 +412,4 @@ def find_defaulted_to_gone(
         .order_by(entry.c.key)
         .limit(SHOWN)
     )
-    return only(only(query, row, referencing), target, gone.table)
+    return alone(alone(query, referencing, row), gone.table, target)

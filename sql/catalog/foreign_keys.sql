@@ -2,8 +2,9 @@
 -- A row per pg_constraint entry, the copies for partitions (parent <> 0) included: oid, parent,
 -- name, both tables, both column lists as positions, operators, actions, MATCH, columns that SET
 -- NULL or SET DEFAULT writes (15 and later), deferrability, validated, enforced and PERIOD (18),
--- when the entry of a key that is not validated was written (if the server keeps commit times),
--- comment, definition.
+-- of a key that is not validated: when its entry was written (if the server keeps commit times), and
+-- whether the owner of the table, who may validate it, would look each row up by itself; comment,
+-- definition.
 select
     cast(k.oid as bigint) as oid,
     cast(k.conparentid as bigint) as parent,
@@ -25,6 +26,29 @@ select
     case when not k.convalidated
         and pg_catalog.current_setting('track_commit_timestamp') = 'on'
     then pg_catalog.pg_xact_commit_timestamp(k.xmin) end as written_at,
+    case when not k.convalidated then (
+        select not o.rolsuper and (
+            -- What ri_triggers.c asks before it checks all rows by one query.
+            not (
+                pg_catalog.has_table_privilege(o.oid, p.oid, 'SELECT')
+                or (
+                    select pg_catalog.bool_and(
+                        pg_catalog.has_column_privilege(o.oid, p.oid, u.attnum, 'SELECT')
+                    )
+                    from pg_catalog.unnest(k.confkey) as u (attnum)
+                )
+            )
+            or (
+                p.relrowsecurity
+                and not o.rolbypassrls
+                and not pg_catalog.pg_has_role(o.oid, p.relowner, 'USAGE')
+            )
+        )
+        from pg_catalog.pg_class as f
+        join pg_catalog.pg_roles as o on o.oid = f.relowner
+        join pg_catalog.pg_class as p on p.oid = k.confrelid
+        where f.oid = k.conrelid
+    ) end as validated_by_row,
     d.description as comment,
     case when k.conparentid = 0 then pg_catalog.pg_get_constraintdef(k.oid) end as definition
 from (

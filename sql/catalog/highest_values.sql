@@ -1,6 +1,7 @@
 -- How far have the numbers got that foreign keys reference?
 -- A row per referenced column of a whole type on which there are statistics that the role may read:
 -- table oid, position, the highest value that the last ANALYZE saw.
+-- IS TRUE keeps the list of used columns a hashed set: joined, it was computed once a row.
 -- Materialized: only when all is joined is it known that a text holds the numbers of such a column.
 with numbers as materialized (
     select
@@ -8,22 +9,21 @@ with numbers as materialized (
         a.attnum,
         cast(s.histogram_bounds as text) as bounds,
         cast(s.most_common_vals as text) as common
-    from (
-        select distinct k.confrelid as oid, pg_catalog.unnest(k.confkey) as position
-        from pg_catalog.pg_constraint as k
-        where k.contype = 'f'
-    ) as used
-    join pg_catalog.pg_class as c on c.oid = used.oid
-    join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-    join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = used.position
-    join pg_catalog.pg_stats as s
-        on s.schemaname = n.nspname and s.tablename = c.relname and s.attname = a.attname
-    where a.atttypid in (
+    from pg_catalog.pg_stats as s
+    join pg_catalog.pg_namespace as n on n.nspname = s.schemaname
+    join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = s.tablename
+    join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attname = s.attname
+    where not s.inherited
+        and a.atttypid in (
             cast('pg_catalog.int2' as pg_catalog.regtype),
             cast('pg_catalog.int4' as pg_catalog.regtype),
             cast('pg_catalog.int8' as pg_catalog.regtype)
         )
-        and not s.inherited
+        and ((c.oid, a.attnum) in (
+            select k.confrelid, pg_catalog.unnest(k.confkey)
+            from pg_catalog.pg_constraint as k
+            where k.contype = 'f'
+        )) is true
 )
 select
     cast(numbers.oid as bigint) as table_oid,

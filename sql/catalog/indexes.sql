@@ -1,7 +1,7 @@
 -- What indexes are there, outside the system schemas?
 -- A row per index: table, oid, name, access method, number of key columns, column positions
 -- (0: an expression), per-column options, unique, primary, checked at once, NULLS NOT DISTINCT
--- (15 and later), predicate, valid, ready, live, owning constraint, comment, definition.
+-- (15 and later), whether it is partial, predicate, valid, ready, live, owning constraint, comment.
 select
     cast(i.indrelid as bigint) as table_oid,
     cast(i.indexrelid as bigint) as oid,
@@ -16,13 +16,13 @@ select
     i.indisprimary as is_primary,
     i.indimmediate as immediate,
     i.indnullsnotdistinct as nulls_not_distinct,
+    i.indpred is not null as is_partial,
     pg_catalog.pg_get_expr(i.indpred, i.indrelid) as predicate,
     i.indisvalid as valid,
     i.indisready as ready,
     i.indislive as live,
     cast(k.conname as text) as constraint_name,
-    d.description as comment,
-    pg_catalog.pg_get_indexdef(i.indexrelid) as definition
+    d.description as comment
 from (select false as indnullsnotdistinct) as absent
 cross join lateral (
     -- Where pg_index has no indnullsnotdistinct (before 15), the name means that of `absent`.

@@ -1,13 +1,15 @@
 -- Which unique indexes does a table have, and what hangs on each that a CREATE INDEX does not say?
--- A row per index: name, whether the table is clustered by it or has it for its replica identity, its
--- tablespace where that is not the default, the comments on its constraint and on itself, the
--- functions and views that name its constraint.
+-- A row per index: name, whether it is valid, whether the table is clustered by it or has it for its
+-- replica identity, its tablespace where that is not the default, its storage parameters, the comments
+-- on its constraint and on itself, the functions and views that name its constraint.
 -- try: schema='Shop' table='customers'
 select
     cast(c.relname as text) as name,
+    i.indisvalid as valid,
     i.indisclustered as clustered,
     i.indisreplident as replica_identity,
     cast(s.spcname as text) as tablespace,
+    pg_catalog.array_to_string(c.reloptions, ', ') as options,
     pg_catalog.obj_description(k.oid, 'pg_constraint') as constraint_comment,
     pg_catalog.obj_description(c.oid, 'pg_class') as index_comment,
     (

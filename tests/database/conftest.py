@@ -34,7 +34,7 @@ def inspect_at() -> Callable[[str], Schema]:
 
     def inspect_at(url: str) -> Schema:
         with connect(open_engine(resolve_target(url, Config(), {}))) as connection:
-            return inspect_database(connection)
+            return inspect_database(connection, index_definitions=True)
 
     return inspect_at
 

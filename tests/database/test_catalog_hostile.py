@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import astuple
 
 import psycopg2
 import pytest
@@ -87,7 +88,7 @@ def test_nothing_in_the_search_path_shadows_the_catalog(
     before = inspect_after(SHOP + EVIL)
     database = quote(before.database)
     after = inspect_after(setting.format(database=database))
-    assert after == before
+    assert astuple(after) == astuple(before)
     # It was in force: a new session meets the shadows.
     with pytest.raises(psycopg2.errors.RaiseException, match="shadowed"):
         execute("select current_schema()")
@@ -376,7 +377,7 @@ def test_a_short_lock_is_waited_for(
         timer = threading.Timer(0.7, connection.rollback)
         timer.start()
         try:
-            assert inspect_at(database_url) == quiet
+            assert astuple(inspect_at(database_url)) == astuple(quiet)
         finally:
             timer.join()
 

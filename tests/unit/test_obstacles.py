@@ -72,7 +72,6 @@ def index(name: str, *keys: str, primary: bool = False, predicate: str | None = 
         parent=None,
         constraint=None,
         comment=None,
-        definition="",
     )
 
 

@@ -96,17 +96,19 @@ def member(key: str) -> Member:
 def cluster(number: int, *keys: str) -> Cluster:
     """A cluster of which the first key survives."""
     survivor, *duplicates = map(member, keys)
-    return Cluster(
-        number=number, survivor=survivor, duplicates=tuple(duplicates), matched=("https://…",)
-    )
+    merge = Merge(survivor=survivor, duplicates=tuple(duplicates), matched=("https://…",))
+    return Cluster(number=number, merges=(merge,))
 
 
 CLUSTERS = [
     cluster(1, "1", "5", "3"),
     cluster(2, "2", "4"),
-    replace(
-        cluster(3, "7", "6"),
-        tied=(Merge(survivor=member("8"), duplicates=(member("9"),), matched=("x", "y")),),
+    Cluster(
+        number=3,
+        merges=(
+            *cluster(3, "7", "6").merges,
+            Merge(survivor=member("8"), duplicates=(member("9"),), matched=("x", "y")),
+        ),
         collisions=(
             Collision(
                 table=TableName("x", "y"),
@@ -263,7 +265,8 @@ def test_rows_are_compared_by_their_whole_key(path: Path) -> None:
             Member(key=(left, right), fingerprint="p"),
             Member(key=(right, left), fingerprint="p"),
         ]
-        return Cluster(number=number, survivor=rows[0], duplicates=(rows[1],), matched=())
+        merge = Merge(survivor=rows[0], duplicates=(rows[1],), matched=())
+        return Cluster(number=number, merges=(merge,))
 
     plan = replace(PLAN, key_columns=("a", "b"))
     write_plan(path, plan, [pair(1, "1", "2"), pair(2, "1", "3"), pair(3, "2", "3")])

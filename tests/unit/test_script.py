@@ -119,6 +119,13 @@ def test_several_statements_come_in_order() -> None:
         ("delete from t where current of c", "cannot be read"),
         ("update t set (a, b) = (1, 2)", "column = expression"),
         ("delete from t where a = E'x\\\\'", "told apart"),
+        ("delete from t order by a limit 3", "no ORDER and LIMIT"),
+        ("delete from t where a = 1 returning a limit 3", "no LIMIT"),
+        ("update t set a = 1 order by a", "no ORDER"),
+        ("delete t from t join u using (a)", "no TABLES"),
+        ("delete from t join u using (a)", "no JOINS"),
+        ("delete from t, u where t.a = u.a", "no JOINS"),
+        ("delete from t tablesample system (10)", "no SAMPLE"),
     ],
 )
 def test_what_cannot_be_previewed_is_said(text: str, why: str) -> None:

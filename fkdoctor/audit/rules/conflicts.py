@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from fkdoctor.audit import remedy
 from fkdoctor.audit.cascade import (
-    Cascades,
     Chain,
     Conflict,
     Meeting,
+    cascades_of,
     find_conflict,
     refuses,
     refuses_at_once,
@@ -56,7 +57,7 @@ def find_self_blocking(schema: Schema) -> Iterator[Evidence]:
 
 def find_blocked_cascades(schema: Schema) -> Iterator[Evidence]:
     """The keys that refuse the deletion of rows that CASCADE is to delete."""
-    cascades = Cascades(schema)
+    cascades = cascades_of(schema)
     for key in schema.foreign_keys:
         if not refuses(key):
             continue
@@ -97,17 +98,28 @@ def _conflicts(
     schema: Schema, meeting: Meeting
 ) -> Iterator[tuple[ForeignKey, tuple[Conflict, ...]]]:
     """The keys that refuse at once, with the conflicts of that kind that they have."""
-    cascades = Cascades(schema)
-    for refuser in schema.foreign_keys:
-        if refuses_at_once(refuser):
-            conflicts = [
-                find_conflict(cascades, taker, refuser)
+    for refuser, conflicts in _all_conflicts(schema):
+        found = tuple(one for one in conflicts if one.meeting is meeting)
+        if found:
+            yield refuser, found
+
+
+@lru_cache(maxsize=1)
+def _all_conflicts(schema: Schema) -> list[tuple[ForeignKey, list[Conflict]]]:
+    cascades = cascades_of(schema)
+    return [
+        (
+            refuser,
+            [
+                conflict
                 for taker in _beside(schema, refuser)
                 if takes_from(taker, refuser) and not _never_the_same_row(schema, taker, refuser)
-            ]
-            found = tuple(one for one in conflicts if one and one.meeting is meeting)
-            if found:
-                yield refuser, found
+                if (conflict := find_conflict(cascades, taker, refuser))
+            ],
+        )
+        for refuser in schema.foreign_keys
+        if refuses_at_once(refuser)
+    ]
 
 
 def _beside(schema: Schema, key: ForeignKey) -> Iterator[ForeignKey]:

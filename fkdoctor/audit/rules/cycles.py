@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 from fkdoctor.audit import remedy
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.wording import listed
-from fkdoctor.inspect.graph import find_cycles, keys_within
+from fkdoctor.inspect.graph import enforced_part, find_cycles, keys_within, with_keys
 from fkdoctor.schema import ForeignKey, MatchType, Schema, TableName
 
 MANY = 8
@@ -16,8 +17,8 @@ MANY = 8
 
 def find_rigid_cycles(schema: Schema) -> Iterator[Evidence]:
     """The groups of tables in a circle of keys that are neither deferrable nor may be NULL."""
-    rigid = _rigid_part(schema)
-    for tables in find_cycles(rigid):
+    rigid, cycles = _rigid_cycles(schema)
+    for tables in cycles:
         keys = keys_within(rigid, tables)
         loosened = _keys_to_loosen(rigid, tables)
         yield Evidence(
@@ -30,8 +31,8 @@ def find_rigid_cycles(schema: Schema) -> Iterator[Evidence]:
 
 def find_loose_cycles(schema: Schema) -> Iterator[Evidence]:
     """The groups of tables in a circle that can be opened: a key is deferrable or may be NULL."""
-    rigid = find_cycles(_rigid_part(schema))
-    enforced = _with_keys(schema, (key for key in schema.foreign_keys if key.enforced))
+    _, rigid = _rigid_cycles(schema)
+    enforced = enforced_part(schema)
     for tables in find_cycles(enforced):
         if tables not in rigid:
             keys = keys_within(enforced, tables)
@@ -42,36 +43,31 @@ def find_loose_cycles(schema: Schema) -> Iterator[Evidence]:
             )
 
 
-def _with_keys(schema: Schema, keys: Iterable[ForeignKey]) -> Schema:
-    return replace(schema, foreign_keys=tuple(keys))
-
-
-def _rigid_part(schema: Schema) -> Schema:
-    return _with_keys(
+@lru_cache(maxsize=1)
+def _rigid_cycles(schema: Schema) -> tuple[Schema, tuple[tuple[TableName, ...], ...]]:
+    """The schema with the keys alone that nothing loosens, and the circles of these."""
+    rigid = with_keys(
         schema,
-        (
-            key
-            for key in schema.foreign_keys
-            if key.enforced and not key.deferrable and not _may_be_absent(schema, key)
-        ),
+        lambda key: key.enforced and not key.deferrable and not _may_be_absent(schema, key),
     )
+    return rigid, find_cycles(rigid)
 
 
 def _may_be_absent(schema: Schema, key: ForeignKey) -> bool:
     """Whether a row can be without a reference: MATCH FULL asks for NULL in all columns."""
-    table = schema.table(key.referencing)
-    nullable = [not table.column(name).not_null for name in key.referencing_columns]
+    nullable = [not here.not_null for here, _ in schema.column_pairs[key.oid]]
     return all(nullable) if key.match is MatchType.FULL else any(nullable)
 
 
 def _keys_to_loosen(rigid: Schema, tables: tuple[TableName, ...]) -> list[ForeignKey]:
     """A few keys without which no circle is left among the tables."""
     chosen: list[ForeignKey] = []
-    rest = _with_keys(rigid, keys_within(rigid, tables))
+    rest = replace(rigid, foreign_keys=keys_within(rigid, tables))
     while cycles := find_cycles(rest):
         key = keys_within(rest, cycles[0])[0]
         chosen.append(key)
-        rest = _with_keys(rest, (other for other in rest.foreign_keys if other is not key))
+        left = tuple(other for other in rest.foreign_keys if other is not key)
+        rest = replace(rest, foreign_keys=left)
     return chosen
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 
 from fkdoctor.audit import remedy
 from fkdoctor.audit.finding import Evidence, Rule, Severity
@@ -52,7 +53,8 @@ def find_contradictions(schema: Schema) -> Iterator[Evidence]:
 _NO_DIFFERENCE = "The one that is not deferrable is checked at once, whatever the other says."
 
 
-def _same_columns(schema: Schema) -> Iterator[tuple[ForeignKey, ...]]:
+@lru_cache(maxsize=1)
+def _same_columns(schema: Schema) -> list[tuple[ForeignKey, ...]]:
     """The groups of two or more enforced keys that lead the same columns to the same columns.
 
     A key of a partition and one of the table above it concern the same rows. In a group the key
@@ -64,6 +66,7 @@ def _same_columns(schema: Schema) -> Iterator[tuple[ForeignKey, ...]]:
             pairs = frozenset(zip(key.referencing_columns, key.referenced_columns, strict=True))
             match = key.match if len(pairs) > 1 else None
             found[_line(schema, key.referencing)[-1], key.referenced, pairs, match].append(key)
+    groups = []
     for keys in found.values():
         tables = {key.referencing for key in keys} if len(keys) > 1 else set()
         above = {upper for table in tables for upper in _line(schema, table)[1:]}
@@ -71,16 +74,15 @@ def _same_columns(schema: Schema) -> Iterator[tuple[ForeignKey, ...]]:
             line = _line(schema, table)
             group = [key for key in keys if key.referencing in line]
             if len(group) > 1:
-                yield tuple(
-                    sorted(
-                        group,
-                        key=lambda key: (
-                            not key.validated,
-                            len(_line(schema, key.referencing)),
-                            key.label,
-                        ),
+                group.sort(
+                    key=lambda key: (
+                        not key.validated,
+                        len(_line(schema, key.referencing)),
+                        key.label,
                     )
                 )
+                groups.append(tuple(group))
+    return groups
 
 
 def _line(schema: Schema, table: TableName) -> tuple[TableName, ...]:

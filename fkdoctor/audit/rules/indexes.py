@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fkdoctor.audit import remedy
-from fkdoctor.audit.cascade import Cascades, Chain
+from fkdoctor.audit.cascade import Cascades, Chain, cascades_of
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.inspect.coverage import Coverage, IndexFit, Support, index_fit, key_coverage
@@ -15,7 +15,7 @@ from fkdoctor.schema import SEQUENTIAL, ForeignKey, Schema, TableName
 
 def find_unindexed(schema: Schema) -> Iterator[Evidence]:
     """The keys of which at least one referencing table has no index that serves at all."""
-    cascades = Cascades(schema)
+    cascades = cascades_of(schema)
     for key, coverage in _badly_covered(schema, Support.NONE):
         problem = (
             f"No index finds the rows of {with_rows(schema, key.referencing)} by "

@@ -9,6 +9,7 @@ from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.firing import EVENTS, Event
 from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.identifier import quote
+from fkdoctor.inspect.graph import partition_family
 from fkdoctor.inspect.plpgsql import read_trigger_function
 from fkdoctor.schema import (
     ForeignKey,
@@ -24,7 +25,7 @@ _NULLING = (ReferentialAction.CASCADE, ReferentialAction.SET_NULL)
 
 def find_swallowed_actions(schema: Schema) -> Iterator[Evidence]:
     """The keys whose action a trigger keeps from the row, which then references nothing."""
-    for key in schema.foreign_keys:
+    for key in _meeting_triggers(schema):
         told: dict[str, Severity] = {}
         for event, command, columns in _commands(key):
             # SET DEFAULT looks again afterwards and fails.
@@ -81,6 +82,8 @@ def find_replaced_actions(schema: Schema) -> Iterator[Evidence]:
     """The keys whose DELETE or UPDATE of the referencing rows a rewrite rule replaces."""
     for key in schema.foreign_keys:
         table = schema.table(key.referencing)
+        if not table.rules:
+            continue
         replaced = [
             (event, rule)
             for event, command, _ in _commands(key)
@@ -118,7 +121,7 @@ def _replace(schema: Schema, key: ForeignKey, event: Event, rule: RewriteRule) -
 
 def find_refusing_triggers(schema: Schema) -> Iterator[Evidence]:
     """The keys whose action meets a trigger that refuses every such change."""
-    for key in schema.foreign_keys:
+    for key in _meeting_triggers(schema):
         told: dict[str, Severity] = {}
         for event, command, columns in _commands(key):
             for table, trigger in _triggers(schema, key, command, columns):
@@ -150,7 +153,7 @@ def _refuses(schema: Schema, trigger: Trigger, command: str) -> bool:
 
 def find_fired_triggers(schema: Schema) -> Iterator[Evidence]:
     """The keys whose CASCADE fires triggers that somebody wrote for a DELETE."""
-    for key in schema.foreign_keys:
+    for key in _meeting_triggers(schema):
         if not key.enforced or key.on_delete is not ReferentialAction.CASCADE:
             continue
         fired = {
@@ -171,6 +174,15 @@ def find_fired_triggers(schema: Schema) -> Iterator[Evidence]:
                 ),
                 keys=(key,),
             )
+
+
+def _meeting_triggers(schema: Schema) -> Iterator[ForeignKey]:
+    """The keys of tables on which, or on a partition of which, there is a trigger at all."""
+    met: set[TableName] = set()
+    for table in schema.tables:
+        if table.triggers:
+            met.update(partition_family(schema, table.name))
+    return (key for key in schema.foreign_keys if key.referencing in met)
 
 
 def _commands(key: ForeignKey) -> Iterator[tuple[Event, str, tuple[str, ...]]]:

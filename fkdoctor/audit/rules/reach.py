@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from fkdoctor.audit.cascade import Cascades
+from fkdoctor.audit.cascade import Cascades, cascades_of
 from fkdoctor.audit.finding import Evidence, Rule, Severity
-from fkdoctor.audit.wording import listed, with_rows
+from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.identifier import quote
-from fkdoctor.inspect.graph import cascade_reach, find_cycles, keys_into, keys_within
-from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
+from fkdoctor.inspect.graph import (
+    cascade_reach,
+    enforced_part,
+    find_cycles,
+    keys_into,
+    keys_within,
+    with_keys,
+)
+from fkdoctor.schema import ForeignKey, Index, ReferentialAction, Schema, Table, TableName
 
 DEEP, WIDE, MANY_ROWS = 3, 10, 10_000
 """From how many levels, tables, or rows for one that is deleted, a cascade is worth knowing."""
@@ -70,8 +77,8 @@ _WRITING = (ReferentialAction.SET_NULL, ReferentialAction.SET_DEFAULT)
 
 def find_wide_cascades(schema: Schema) -> Iterator[Evidence]:
     """The tables at the top of a cascade that goes deep, wide, or takes many rows."""
-    enforced = _with_keys(schema, lambda key: key.enforced)
-    cascades = Cascades(enforced)
+    enforced = enforced_part(schema)
+    cascades = cascades_of(schema)
     for table in enforced.tables:
         top = table.partition_of is None and len(cascades.ways_to(table.name)) == 1
         cascade = measure_cascade(enforced, cascades, table.name) if top else None
@@ -121,7 +128,7 @@ def _share(rows: float | None) -> str:
 
 def find_cascade_circles(schema: Schema) -> Iterator[Evidence]:
     """The groups of tables that delete from each other in a circle."""
-    cascading = _with_keys(
+    cascading = with_keys(
         schema, lambda key: key.enforced and key.on_delete is ReferentialAction.CASCADE
     )
     for tables in find_cycles(cascading):
@@ -192,8 +199,48 @@ def find_deleted_records(schema: Schema) -> Iterator[Evidence]:
             )
 
 
-def _with_keys(schema: Schema, chosen: Callable[[ForeignKey], bool]) -> Schema:
-    return replace(schema, foreign_keys=tuple(key for key in schema.foreign_keys if chosen(key)))
+def find_wide_writing(schema: Schema) -> Iterator[Evidence]:
+    """The keys that write NULL or a default into many rows when one row is deleted."""
+    for key in schema.foreign_keys:
+        if not key.enforced or key.on_delete not in _WRITING:
+            continue
+        here, there = schema.row_estimate(key.referencing), schema.row_estimate(key.referenced)
+        if not here or not there or here / there < MANY_ROWS:
+            continue
+        table = schema.table(key.referencing)
+        written = set(key.written_columns)
+        renewed = any(_holds(index, written) for index in _of_rows(schema, table))
+        yield Evidence(
+            subject=key.label,
+            detail=(
+                f"The DELETE of one row of {with_rows(schema, key.referenced)} changes "
+                f"{columns_of(key.written_columns)} in up to {here / there:,.0f} rows of "
+                f"{with_rows(schema, key.referencing)} on average, and each is written anew"
+                f"{_in_indexes(schema, table) if renewed else ''}."
+            ),
+            keys=(key,),
+        )
+
+
+BRIN_STAYS = 16
+"""The first version in which a change of what a BRIN index holds leaves the other indexes alone."""
+
+
+def _of_rows(schema: Schema, table: Table) -> list[Index]:
+    """The indexes that take an entry for a row that is written anew."""
+    return [index for index in table.indexes if index.method != "brin" or schema.major < BRIN_STAYS]
+
+
+def _holds(index: Index, columns: set[str]) -> bool:
+    names = {*index.include, *(part.column for part in index.keys)}
+    return not names.isdisjoint(columns)
+
+
+def _in_indexes(schema: Schema, table: Table) -> str:
+    number = len(_of_rows(schema, table))
+    return (
+        f", with an entry in each of its {number} indexes" if number > 1 else ", and in its index"
+    )
 
 
 RULES = (
@@ -260,5 +307,24 @@ RULES = (
             "the records outlive what they are about."
         ),
         check=find_deleted_records,
+    ),
+    Rule(
+        id="FK060",
+        name="wide-writing",
+        severity=Severity.INFO,
+        condition=(
+            f"A key does SET NULL or SET DEFAULT, and by PostgreSQL's estimates {MANY_ROWS:,} rows "
+            "or more come on average on one that is referenced."
+        ),
+        effect=(
+            "SET NULL is an UPDATE of each row: the whole row is written anew and stays locked "
+            "until COMMIT, its triggers fire, and where an index has the column, so does an entry "
+            "in every index of the table. That is often slower than deleting the rows."
+        ),
+        remedy=(
+            "Write the NULLs in batches before the DELETE, each in a transaction of its own, and "
+            "VACUUM afterwards."
+        ),
+        check=find_wide_writing,
     ),
 )

@@ -69,7 +69,12 @@ def find_implied_keys(schema: Schema) -> Iterator[Evidence]:
     """The keys that a composite key of the same table to the same table makes superfluous."""
     for key in schema.foreign_keys:
         wider = next(
-            (other for other in schema.keys_from(key.referencing) if _implies(schema, other, key)),
+            (
+                other
+                for other in schema.keys_from(key.referencing)
+                if len(other.referencing_columns) > len(key.referencing_columns)
+                and _implies(schema, other, key)
+            ),
             None,
         )
         if wider:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fkdoctor.audit import remedy
 from fkdoctor.audit.finding import Evidence, Rule, Severity
 from fkdoctor.audit.wording import listed
 from fkdoctor.identifier import quote
@@ -15,7 +14,7 @@ from fkdoctor.schema import Column, ForeignKey, Schema
 def find_narrower_types(schema: Schema) -> Iterator[Evidence]:
     """The keys with a column that can't hold every value of the column it references."""
     for key in schema.foreign_keys:
-        pairs = remedy.column_pairs(schema, key)
+        pairs = schema.column_pairs[key.oid]
         problems = [
             f"{_named(key, here, there)}: {shortfall}{_fullness(here, there)}"
             for here, there in pairs
@@ -30,7 +29,7 @@ def find_different_types(schema: Schema) -> Iterator[Evidence]:
     """The keys with columns of different types, of which the referencing one holds no less."""
     for key in schema.foreign_keys:
         problems = []
-        for here, there in remedy.column_pairs(schema, key):
+        for here, there in schema.column_pairs[key.oid]:
             if here.base_type != there.base_type and not _shortfall(here, there):
                 cost = (
                     "every comparison converts the referencing column, so no plain index on it "
@@ -60,7 +59,7 @@ def _collations(schema: Schema, *, deterministic: bool) -> Iterator[tuple[Foreig
         problems = [
             f"{quote(here.name)} has collation {here.collation}, "
             f"{key.referenced}.{quote(there.name)} has {there.collation}"
-            for here, there in remedy.column_pairs(schema, key)
+            for here, there in schema.column_pairs[key.oid]
             if here.collation != there.collation
             and (here.deterministic and there.deterministic) is deterministic
         ]

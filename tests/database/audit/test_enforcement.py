@@ -227,3 +227,36 @@ def test_not_valid_partitions_of_a_valid_key_are_no_finding(lab: Any) -> None:
     )
     details = [one.detail for one in audit_schema(dated) if one.rule.id == "FK003"]
     assert [detail.endswith("It is so since 2026-01-31.") for detail in details] == [True]
+
+
+def test_a_key_that_would_be_validated_row_by_row_says_so(lab: Any, role: str) -> None:
+    def case(grant: str) -> str:
+        return (
+            "create table up (id int primary key); insert into up select generate_series(1, 500);"
+            "create table t (id int primary key, a int);"
+            "insert into t select n, n from generate_series(1, 500) as n;"
+            "alter table t add foreign key (a) references up not valid;"
+            f"alter table t owner to {role}; grant usage on schema :schema to {role}; {grant}"
+        )
+
+    cases = {
+        "secret": case(""),
+        "readable": case(f"grant select on up to {role}"),
+        "by_column": case(f"grant select (id) on up to {role}"),
+        "secured": case(f"grant select on up to {role}; alter table up enable row level security"),
+        "own": case(f"alter table up owner to {role}; alter table up enable row level security"),
+    }
+    names = lab.prepare({name: sql.replace(":schema", name) for name, sql in cases.items()})
+    findings = lab.found("FK003")
+    said = {name for name in names if "looked up by itself" in findings[name].detail}
+
+    looked_up = set()
+    for name in names:
+        ((lookups,),) = lab.run(
+            f"set local role {role}; alter table {name}.t validate constraint t_a_fkey;"
+            " select coalesce(idx_scan, 0) from pg_stat_xact_user_tables"
+            f" where relid = '{name}.up'::regclass"
+        )
+        if lookups >= 500:
+            looked_up.add(name)
+    assert said == looked_up == {"secret", "secured"}

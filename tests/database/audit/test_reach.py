@@ -262,3 +262,46 @@ def make_schema_with(lab: Any) -> Callable[[str], Any]:
         return lab.schema()
 
     return make
+
+
+def clicks(each: int, action: str = "set null", more: str = "") -> str:
+    return (
+        "create table up (id int primary key); insert into up values (1), (2);"
+        f"create table t (id int primary key, a int default 2 references up on delete {action},"
+        f" b int) with (fillfactor = 40); insert into t select n, 1 + n % 2"
+        f" from generate_series(1, {2 * each}) as n; {more}; analyze up, t"
+    )
+
+
+def test_a_null_in_many_rows_is_a_new_row_and_index_entry_each(lab: Any, major: int) -> None:
+    lab.prepare(
+        {
+            "nulls": clicks(10_000, more="create index on t (a)"),
+            "defaults": clicks(10_000, "set default", "create index on t (b) include (a)"),
+            "unindexed": clicks(10_000, more="create index on t (b)"),
+            "blocks": clicks(10_000, more="create index on t using brin (a)"),
+            "few": clicks(9_999),
+            "cascades": clicks(10_000, "cascade"),
+            "unknown": clicks(10_000).removesuffix("; analyze up, t"),
+        }
+    )
+    found = subjects(lab, "FK060")
+
+    assert set(found) == {
+        f"{name}.t.t_a_fkey" for name in ("nulls", "defaults", "unindexed", "blocks")
+    }
+    renewed = set()
+    for subject, finding in found.items():
+        name = subject.partition(".")[0]
+        assert "a in up to 10,000 rows of " in finding.detail
+        entries = "with an entry in each of its 2 indexes" in finding.detail
+        # A row that stays in its block without a new entry is counted as "heap only".
+        ((changed, heap_only),) = lab.run(
+            f"delete from {name}.up where id = 1; select n_tup_upd, n_tup_hot_upd"
+            f" from pg_stat_xact_user_tables where relid = '{name}.t'::regclass"
+        )
+        assert changed == 10_000
+        assert entries is (heap_only == 0)
+        if entries:
+            renewed.add(name)
+    assert renewed == {"nulls", "defaults"} | ({"blocks"} if major < 16 else set())

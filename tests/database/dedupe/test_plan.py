@@ -53,8 +53,9 @@ def keys_of(clusters: list[Cluster]) -> dict[Any, list[Any]]:
         return key if len(key) > 1 else key[0]
 
     return {
-        bare(cluster.survivor.key): [bare(member.key) for member in cluster.duplicates]
+        bare(merge.survivor.key): [bare(member.key) for member in merge.duplicates]
         for cluster in clusters
+        for merge in cluster.merges
     }
 
 
@@ -67,7 +68,7 @@ def test_rows_that_agree_are_clusters(db: Any, make: Make) -> None:
     assert keys_of(clusters) == {"1": ["3", "5"], "4": ["9"]}
     assert (plan.clusters, plan.duplicates) == (2, 3)
     assert [cluster.number for cluster in clusters] == [1, 2]
-    assert [cluster.matched for cluster in clusters] == [("a",), ("c",)]
+    assert [cluster.merges[0].matched for cluster in clusters] == [("a",), ("c",)]
     assert plan.key_columns == ("id",)
     assert plan.match == ("column same",)
     assert plan.survivor == ("lowest key",)
@@ -95,7 +96,7 @@ def test_rows_must_agree_on_every_match(db: Any, make: Make) -> None:
     """)
     plan, clusters = make(match=("site", "number", "(lower(title))"))
     assert keys_of(clusters) == {"1": ["2"]}
-    assert clusters[0].matched == ("a", "1", "x")
+    assert clusters[0].merges[0].matched == ("a", "1", "x")
     assert plan.match == ("column site", "column number", "the expression (lower(title))")
 
 
@@ -153,7 +154,7 @@ def test_the_plan_does_not_depend_on_the_order_of_rows_on_disk(db: Any, make: Ma
         plan, clusters = make(survivor=("most_complete", "most_referenced"))
         found.append((clusters, plan.repoints, plan.fingerprint))
     assert found == [found[0]] * 3
-    assert sum(len(cluster.duplicates) for cluster in found[0][0]) == 59 - 7
+    assert sum(len(cluster.merges[0].duplicates) for cluster in found[0][0]) == 59 - 7
 
 
 @pytest.mark.parametrize(
@@ -268,7 +269,8 @@ def test_keys_of_any_type_are_kept_as_text(db: Any, make: Make) -> None:
         for values in given:
             db.execute(f"insert into letter values ({', '.join(['%s'] * len(values))})", values)
         _, ((cluster),) = make()
-        found = [cluster.survivor.key, *(member.key for member in cluster.duplicates)]
+        (merge,) = cluster.merges
+        found = [merge.survivor.key, *(member.key for member in merge.duplicates)]
         assert found == expected, case
         db.execute("drop table letter")
 
@@ -299,16 +301,16 @@ def test_columns_may_be_called_as_ours_are(db: Any, make: Make) -> None:
             ("most_referenced", f"({name})", f"newest:{name}"),
         )
         assert keys_of(clusters) == {"2": ["1"], "5": ["3", "4"], "6": ["7", "8"]}
-        prints = [cluster.survivor.fingerprint for cluster in clusters]
+        prints = [cluster.merges[0].survivor.fingerprint for cluster in clusters]
         assert len(set(prints)) == 3
 
 
 def test_a_change_to_any_column_changes_the_fingerprint(db: Any, make: Make) -> None:
     db.execute("create table letter (id int primary key, same text, fkdoctor_row int, note text)")
     db.execute("insert into letter values (1, 'a', 0, 'x'), (2, 'a', 0, 'x')")
-    before = make()[1][0]
+    before = make()[1][0].merges[0]
     db.execute("update letter set note = 'y' where id = 2")
-    after = make()[1][0]
+    after = make()[1][0].merges[0]
     assert after.survivor == before.survivor
     assert after.duplicates[0].fingerprint != before.duplicates[0].fingerprint
 
@@ -345,9 +347,9 @@ def test_text_agrees_as_its_collation_says(db: Any, make: Make) -> None:
             (3, 'b', 'a', 'A.example/B'), (4, '', 'c', 'a.example/b');
     """)
     assert keys_of(make()[1]) == {"1": ["2"]}
-    assert make()[1][0].matched == ("A",)
+    assert make()[1][0].merges[0].matched == ("A",)
     assert keys_of(make(survivor="(id)")[1]) == {"2": ["1"]}
-    assert make(survivor="(id)")[1][0].matched == ("a",)
+    assert make(survivor="(id)")[1][0].merges[0].matched == ("a",)
     assert keys_of(make(match="plain")[1]) == {"2": ["3"]}
     assert keys_of(make(match="url")[1]) == {"1": ["2"]}
 
@@ -409,7 +411,7 @@ def test_rows_of_heirs_and_partitions_are_counted_as_the_key_sees_them(db: Any, 
 def test_what_matched_is_shown_shortened(db: Any, make: Make) -> None:
     db.execute("create table letter (id int primary key, same text)")
     db.execute("insert into letter select n, repeat('자', 5000) from generate_series(1, 2) as n")
-    assert make()[1][0].matched == ("자" * 200,)
+    assert make()[1][0].merges[0].matched == ("자" * 200,)
 
 
 def test_nothing_is_left_in_the_database(db: Any, make: Make) -> None:

@@ -243,3 +243,31 @@ def test_a_duplicate_with_very_many_columns_returns(db: Database) -> None:
     db.execute(f"create table letter (id int primary key, same text, {columns})")
     db.execute("insert into letter values (1, 'a'), (2, 'a'), (3, 'b')")
     db.check_round_trip(0)
+
+
+def test_keys_of_every_spelling_are_sent_as_they_are(db: Database) -> None:
+    db.execute(
+        "create table letter (id text primary key, same text); "
+        "create table visit (letter_id text references letter)"
+    )
+    keys = [
+        "",
+        " a ",
+        "NULL",
+        "null",
+        '"',
+        '""',
+        "\\",
+        '\\"',
+        "{}",
+        "{a,b}",
+        ",",
+        "'",
+        "a\nb",
+        "자",
+    ]
+    for key in keys:
+        db.execute("insert into letter values (%s, 'a')", (key,))
+        db.execute("insert into visit values (%s)", (key,))
+    db.execute("alter table visit add column id serial primary key")
+    db.check_round_trip(len(keys) - 1)

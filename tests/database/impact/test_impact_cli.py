@@ -147,7 +147,8 @@ def test_a_question_that_cannot_be_asked_exits_with_2(run: Run, words: tuple[str
 def test_a_condition_that_writes_is_not_evaluated(run: Run, execute: Execute) -> None:
     execute("create sequence mlops.counter")
     ended = run("impact", "delete from mlops.letter where nextval('mlops.counter') > 0")
-    assert "UNCERTAIN" in ended.out
+    assert "UNCERTAIN: which rows cannot be told" in ended.out
+    assert "rows deleted" not in ended.out
     assert execute("select last_value, is_called from mlops.counter") == [(1, False)]
 
 
@@ -278,3 +279,22 @@ def test_html_is_a_page_with_the_cascade_as_a_picture(run: Run) -> None:
     ]
     assert "BLOCKED" in page
     assert "<b>" not in page
+
+
+def test_only_columns_that_rows_are_compared_by_need_one_spelling(
+    run: Run, execute: Execute
+) -> None:
+    execute(
+        """
+        create table mlops.price (
+            id int primary key, amount numeric, code numeric unique, check (amount < 9)
+        );
+        insert into mlops.price values (1, 1.0, 1.0), (2, 2.0, 2.0);
+        """
+    )
+    free = run("impact", "update mlops.price set amount = amount + 1")
+    assert (free.code, "ALLOWED: 2 rows changed" in free.out) == (0, True)
+    checked = run("impact", "update mlops.price set amount = amount + 8")
+    assert "FAILS" in checked.out
+    unique = run("impact", "update mlops.price set code = code + 1")
+    assert "values of numeric can be equal and written differently" in unique.out

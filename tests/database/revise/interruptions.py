@@ -46,9 +46,10 @@ STATE = """
         obj_description(k.oid, 'pg_constraint')
     from pg_constraint as k where k.contype in ('f', 'u') and k.connamespace = any ({schemas})
     union all
-    select 'index', c.oid::regclass::text, pg_get_indexdef(c.oid) || ' ' || i.indisvalid,
-        obj_description(c.oid, 'pg_class')
+    select 'index', c.oid::regclass || coalesce(' of ' || h.inhparent::regclass, ''),
+        pg_get_indexdef(c.oid) || ' ' || i.indisvalid, obj_description(c.oid, 'pg_class')
     from pg_index as i join pg_class as c on c.oid = i.indexrelid
+    left join pg_inherits as h on h.inhrelid = c.oid
     where c.relnamespace = any ({schemas})
     union all
     select 'column', c.oid::regclass || '.' || a.attname, format_type(a.atttypid, a.atttypmod),

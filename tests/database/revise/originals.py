@@ -109,9 +109,9 @@ class _Drawing:
             f"{quote(name)} {type_} default {_value(type_, 1)}"
             for name, type_ in zip(self.columns, self.types, strict=True)
         ]
-        unique = (
-            [f"constraint {quote(self.name())} unique (mail)"] if soft and not self.parts else []
-        )
+        by = self.keys[0] if self.itself else "id"
+        among = f"{quote(by)}, mail" if self.parts else "mail"
+        unique = [f"constraint {quote(self.name())} unique ({among})"] if soft else []
         if self.itself:
             whole = [*keys, *columns, "mail text", primary, *unique]
             self.make_table(1, whole, self.referenced_parts, self.keys[0])

@@ -45,6 +45,12 @@ PARTED = """
     insert into letter select generate_series(1, 9);
     insert into answer select n, n from generate_series(1, 9) as n;
 """
+CODED = """
+    create table answer (id int, code text, constraint u unique (code, id)) partition by range (id);
+    create table answer_1 partition of answer for values from (0) to (5);
+    create table answer_2 partition of answer for values from (5) to (50);
+    insert into answer select n, n from generate_series(1, 9) as n;
+"""
 KEY = "alter table answer add constraint k foreign key (letter_id) references letter;"
 NOT_VALID = KEY[:-1] + " not valid;"
 TWIN = KEY + KEY.replace("constraint k", "constraint l")
@@ -171,6 +177,13 @@ CASES: dict[str, tuple[str, Use, list[Held], Use, list[Held]]] = {
         [on(ANSWER, "ACCESS"), NOTHING, on(BOTH, "SHARE ROW")],
         lambda op: op.drop_soft_delete("answer"),
         [on(BOTH, "ACCESS")],
+    ),
+    "add_soft_delete on a partitioned table, with a unique key": (
+        CODED + "alter table answer add deleted_at timestamptz;",
+        lambda op: op.add_soft_delete("answer", deletion_column="by"),
+        [on(FAMILY, "ACCESS"), NOTHING, NOTHING, on(FAMILY, "SHARE"), on(FAMILY, "ACCESS")],
+        lambda op: op.drop_soft_delete("answer", deletion_column="by"),
+        [NOTHING, on(FAMILY, "ACCESS"), on(FAMILY, "ACCESS")],
     ),
     "add_soft_delete on a partitioned table, with a guard": (
         PARTED + KEY + SOFT,

@@ -113,19 +113,6 @@ def test_columns_that_are_there_stay_and_no_index_is_left(
     assert dump() == before
 
 
-def test_unique_keys_of_partitioned_tables_stay_and_are_named(
-    execute: Execute, operate: Operate, caplog: pytest.LogCaptureFixture
-) -> None:
-    execute(TABLES)
-    with caplog.at_level(logging.INFO, "fkdoctor.revise"):
-        operate(_add())
-    assert "unique key public.letter.u: it goes on counting deleted rows: its table is" in (
-        " ".join(record.getMessage() for record in caplog.records)
-    )
-    with pytest.raises(Refused, match="cannot hold among live rows only"):
-        operate(_add(unique_keys=["u"]))
-
-
 def test_a_single_partition_is_refused_by_name(
     execute: Execute, operate: Operate, dump: Dump
 ) -> None:

@@ -75,6 +75,17 @@ def test_what_is_old_enough_goes_leaf_first_in_batches(db: Database) -> None:
             "insert into purchase (id, customer, deleted_at) values (99, 1, now())",
             "public.purchase.of_customer",
         ),
+        (
+            """create table log (customer int constraint of_log references customer
+                on delete cascade); insert into log values (1)""",
+            "public.log.of_log",
+        ),
+        (
+            """create table log (customer int); insert into log values (1);
+            alter table log add constraint of_log foreign key (customer) references customer
+                on delete cascade not valid""",
+            "public.log.of_log",
+        ),
     ],
 )
 def test_a_row_that_any_row_references_stays_and_nothing_is_done_along_the_key(
@@ -95,6 +106,8 @@ def test_a_row_that_any_row_references_stays_and_nothing_is_done_along_the_key(
     assert db.execute("select count(*) from purchase where customer = 1") == [
         (1 if "purchase" in key else 0,)
     ]
+    if "log" in key:
+        assert db.execute("select customer from log") == [(1,)]
 
 
 def test_what_comes_to_be_referenced_while_its_row_is_waited_for_stays(db: Database) -> None:
@@ -168,6 +181,55 @@ def test_a_trigger_that_keeps_rows_stops_it_with_what_was_done(db: Database) -> 
         db.purge()
     assert "public.customer: 0 of 3 rows were deleted" in caught.value.why
     assert db.execute("select count(*) from customer") == [(20,)]
+
+
+@pytest.mark.parametrize(
+    ("body", "when"),
+    [
+        ("delete from note where customer = old.id", "before"),
+        ("delete from note where customer = old.id", "after"),
+        ("delete from customer where id = 20", "after"),
+        # A row that is put in now is gone along its key before anybody has seen it.
+        ("insert into note values (old.id, old.id)", "before"),
+    ],
+)
+def test_a_trigger_that_takes_further_rows_stops_it(db: Database, body: str, when: str) -> None:
+    db.execute(
+        SHOP
+        + f"""create table note (id int, customer int references customer on delete cascade
+                deferrable initially deferred);
+        create table other (id int);
+        create function f() returns trigger language plpgsql as
+            'begin if old.deleted_at is not null then {body}; end if; return old; end';
+        create trigger more {when} delete on customer for each row execute function f()"""
+    )
+    db.delete("customer", "id <= 3")
+    if "delete from note" in body:
+        # What is not referenced by a key is no obstacle, and is not to go either.
+        db.execute(
+            "alter table note drop constraint note_customer_fkey; insert into note values (1, 1)"
+        )
+    rows = "select (select count(*) from note), (select count(*) from customer)"
+    before = db.execute(rows)
+    with pytest.raises(Incomplete, match="Stopped after 6 rows") as caught:
+        db.purge()
+    assert "more rows were deleted: by a trigger" in caught.value.why
+    assert db.execute(rows) == before
+
+
+def test_a_trigger_that_writes_elsewhere_is_no_obstacle(db: Database) -> None:
+    db.execute(
+        SHOP
+        + """create table note (id int, seen int default 0);
+        insert into note select generate_series(1, 20);
+        create function f() returns trigger language plpgsql as
+            'begin update note set seen = seen + 1 where id = old.id;
+            insert into note values (-old.id); return null; end';
+        create trigger more after delete on customer for each row execute function f()"""
+    )
+    db.delete("customer", "id <= 3")
+    assert db.purge().rows == 9
+    assert db.execute("select count(*) from note where seen = 1 or id < 0") == [(6,)]
 
 
 def test_a_key_that_came_meanwhile_stops_it(db: Database) -> None:
