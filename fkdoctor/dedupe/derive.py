@@ -152,10 +152,7 @@ def derive_collisions(connection: Connection, derivation: Derivation) -> None:
             found = [_look_at(connection, derivation, name) for name in group]
             merged = [name for name in group if name in derivation.members]
             if len(merged) > 1:
-                derivation.refuse(
-                    ", ".join(str(name) for name in group),
-                    "they reference each other in a circle, in which rows collide",
-                )
+                _refuse_circle(derivation, merged, group)
                 return
             again = any(found) and any(
                 key.referenced in group for name in group for key in schema.keys_from(name)
@@ -166,6 +163,21 @@ def derive_collisions(connection: Connection, derivation: Derivation) -> None:
     for one, other in combinations(derivation.embedded(), 2):
         if one.place == other.place:
             _tie(connection, derivation, select_shared_ties(one, other))
+
+
+def _refuse_circle(
+    derivation: Derivation, merged: Sequence[TableName], group: Sequence[TableName]
+) -> None:
+    """Rows of several of the group's tables would go, and there is no order in which they can."""
+    keys = [key for name in group for key in derivation.schema.keys_from(name)]
+    within = ", ".join(key.label for key in keys if key.referenced in group)
+    others = [name for name in merged if name != next(iter(derivation.members))]
+    advice = f"--on-collision {quote(others[0].name)}='demote(column = value)'"
+    derivation.refuse(
+        ", ".join(str(name) for name in merged),
+        f"rows of each would go because they collide, and {within} form a circle, so that neither "
+        f"can go first; let those of one table stay: {advice}",
+    )
 
 
 def fill_embedded(connection: Connection, embedded: EmbeddedTable) -> None:

@@ -41,10 +41,19 @@ class Pace:
         self._since: tuple[float, int] | None = None
 
     def begin(self, connection: Connection) -> None:
-        """Before the first batch. Raises Blocked where the replicas may not be looked at."""
+        """Before the first batch. Raises Blocked where the replicas may not be looked at, or one is
+        not there; if it leaves later, it is waited for."""
         if self._limits.max_wal_rate is not None:
             self._since = time.monotonic(), _wal_written(connection)
         if self._limits.max_lag is not None:
+            _, away = _replica_lag(connection)
+            if away:
+                raise Blocked(
+                    "Refused: how far the replicas are behind cannot be known.",
+                    why=f"Nothing is connected to the replication slot {', '.join(away)}.",
+                    next="Start that replica, drop its slot with pg_drop_replication_slot, or "
+                    "leave --max-lag out.",
+                )
             self._wait_for_replicas(connection, self._limits.max_lag)
 
     def pause(self, connection: Connection) -> None:
@@ -62,8 +71,14 @@ class Pace:
             self._wait_for_replicas(connection, self._limits.max_lag)
 
     def _wait_for_replicas(self, connection: Connection, most: float) -> None:
-        while (lag := _replica_lag(connection)) > most:
-            self._tell(f"for a replica that is {lag:.0f} s behind")
+        while True:
+            lag, away = _replica_lag(connection)
+            if away:
+                self._tell(f"for the replica of slot {away[0]}, which is not connected")
+            elif lag > most:
+                self._tell(f"for a replica that is {lag:.0f} s behind")
+            else:
+                return
             if self._sleep(_LOOK_AGAIN):
                 return
 
@@ -73,8 +88,9 @@ def _wal_written(connection: Connection) -> int:
     return int(read.bytes)
 
 
-def _replica_lag(connection: Connection) -> float:
-    """Seconds. Raises Blocked where some of the replicas cannot be seen."""
+def _replica_lag(connection: Connection) -> tuple[float, tuple[str, ...]]:
+    """Seconds, and the slots of replicas that are not connected. Raises Blocked where some of the
+    replicas cannot be seen."""
     read = run_on_ledger(connection, lambda: execute_query(connection, "ledger/replica_lag").one())
     if read.hidden:
         raise Blocked(
@@ -82,4 +98,4 @@ def _replica_lag(connection: Connection) -> float:
             why="The role may not read pg_stat_replication; --max-lag goes by it.",
             next="Have pg_monitor granted to it, or leave --max-lag out.",
         )
-    return float(read.seconds)
+    return float(read.seconds), tuple(read.away or ())

@@ -231,7 +231,8 @@ def _list_fields(derivation: Derivation, given: Sequence[FieldRule]) -> Iterator
     """
     for name, members in derivation.members.items():
         image = derivation.images.get(name)
-        moving = image.moving if image else ()
+        moving = {*(image.moving if image else ())}
+        moving |= {one.column.name for one in derivation.embedded() if one.table.name == name}
         of_table = {rule.column: rule for rule in given if rule.table == name}
         if wrong := [column for column in of_table if column in moving]:
             raise ConfigError(

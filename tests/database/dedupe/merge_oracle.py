@@ -270,6 +270,7 @@ class Oracle:
                 if self.tables[key.to].forward
                 for column in [name, *([f"{name}x"] if key.how == "composite" else [])]
             }
+            moving |= {"e"} if self.tables[table.held].forward else set()
             mine = {*table.columns} - moving - {*table.identity}
             rules = dict.fromkeys(mine, "coalesce") | rules
         rows, new = [row, *lost], dict(row)

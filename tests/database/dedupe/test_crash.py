@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from fkdoctor.config import ReferenceConfig
 from fkdoctor.errors import Incomplete
 
 Database = Any  # the fixture's class lives in conftest.py
@@ -45,9 +46,64 @@ LINKED = """
     insert into profile values (1, 1, 'n'), (2, 2, 'n'), (5, 5, 'm');
     insert into line values (1, 1, 'p'), (2, 2, 'p'), (3, 2, 'q'), (4, 5, 'p');
 """
+# Rows that stay and are primary no longer, and survivors that inherit what is above.
+DEMOTED = """
+    create table letter (id int primary key, same text, above int references letter);
+    create table address (id int primary key, letter_id int references letter, is_primary bool);
+    create unique index on address (letter_id) where is_primary;
+    insert into letter values (6, null, null), (3, 'a', 6), (2, 'a', 3), (1, 'a', 2), (4, 'b', 6),
+        (5, 'b', 4);
+    insert into address values (1, 1, true), (2, 2, true), (3, 3, false), (4, 5, true);
+"""
+# Several references in one value, rows whose key moves with them, and rows of some kind only.
+EMBEDDED = """
+    create table letter (id int primary key, same text);
+    create table visit (letter_id int primary key references letter, letters int[], doc jsonb);
+    create table note (id int primary key, kind text, target int, unique (kind, target));
+    insert into letter values (1, 'a'), (2, 'a'), (3, 'b'), (4, 'b'), (5, null);
+    insert into visit values (2, '{2,1,5}', '{"ids": [2, 3]}'), (5, '{4,4}', '{"ids": ["4"]}'),
+        (4, '{}', null);
+    insert into note values (1, 'letter', 1), (2, 'letter', 2), (3, 'job', 2), (4, 'letter', 4);
+"""
+# Letters in partitions, and references that take their rows into others.
+PARTED = """
+    create table letter (id int primary key, same text) partition by hash (id);
+    create table letter_0 partition of letter for values with (modulus 2, remainder 0);
+    create table letter_1 partition of letter for values with (modulus 2, remainder 1);
+    create table visit (letter_id int references letter, tag text, primary key (letter_id, tag))
+        partition by list (letter_id);
+    create table visit_some partition of visit for values in (1, 4);
+    create table visit_rest partition of visit default;
+    insert into letter values (1, 'a'), (2, 'a'), (3, 'b'), (4, 'b'), (5, 'b');
+    insert into visit values (1, 'p'), (2, 'p'), (2, 'q'), (3, 'p'), (4, 'p'), (4, 'q'), (5, 'r');
+"""
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "simple": (SIMPLE, {"fields": ("mark.seen=sum",)}),
     "linked": (LINKED, {"rules": (("links", "link=delete"),)}),
+    "demoted": (
+        DEMOTED,
+        {
+            "rules": (
+                ("collisions", "address=demote(is_primary=false)"),
+                ("above", "letter=inherit"),
+            )
+        },
+    ),
+    "embedded": (
+        EMBEDDED,
+        {
+            "references": (
+                ReferenceConfig(source="public.visit.letters[]", target="public.letter.id"),
+                ReferenceConfig(
+                    source="public.visit.doc", target="public.letter.id", path="$.ids[*]"
+                ),
+                ReferenceConfig(
+                    source="public.note.target", target="public.letter.id", where="kind = 'letter'"
+                ),
+            )
+        },
+    ),
+    "parted": (PARTED, {}),
 }
 LEDGER = " union all ".join(
     f"select '{table}', (to_jsonb(r) - '{{id, run_id, plan_id, plan}}'::text[]"
@@ -132,6 +188,33 @@ def test_a_connection_that_is_cut_at_any_statement_costs_nothing(
             assert killer.killed
         else:
             break
+    assert state(db) == done
+
+
+@pytest.mark.parametrize("shape", ["linked", "embedded"])
+def test_several_workers_of_which_a_connection_is_cut_lose_nothing(
+    db: Database, shape: str
+) -> None:
+    begin(db, "apply", shape)()
+    done = state(db)
+    db.clean()
+    work = begin(db, "apply", shape)
+
+    def cut(connection: Any) -> None:
+        pid = connection.connection.dbapi_connection.info.backend_pid
+        db.execute("select pg_terminate_backend(%s)", (pid,))
+
+    cuts = 0
+    for number in range(3, 1_000, 9):
+        killer = Killer(FIRST["apply"], number, cut)
+        try:
+            work(watch=killer, lock_timeout=20_000, how={"workers": 2})
+        except Incomplete:
+            assert killer.killed
+            cuts += 1
+        else:
+            break
+    assert cuts > 2
     assert state(db) == done
 
 

@@ -285,6 +285,32 @@ def test_what_cannot_be_done_is_refused_by_name(db: Database) -> None:
     assert db.contents() == before
 
 
+@pytest.mark.parametrize("names", [("holder", "target"), ("target", "holder")])
+def test_what_a_row_takes_over_is_never_what_moves(db: Database, names: tuple[str, str]) -> None:
+    """In whatever order the tables are merged: no value that holds a row that goes is left."""
+    holder, target = names
+    db.execute(
+        f"""
+        create table letter (id int primary key, same text);
+        create table {target} (id int primary key, letter_id int unique references letter);
+        create table {holder} (id int primary key, letter_id int unique references letter,
+            note text, held int[]);
+        insert into letter values (1, 'a'), (2, 'a');
+        insert into {target} values (1, 1), (2, 2);
+        insert into {holder} values (1, 1, null, '{{2,7}}'), (2, 2, 'n', '{{2,9}}');
+        """
+    )
+    before = db.contents()
+    references = [ReferenceConfig(source=f"public.{holder}.held[]", target=f"public.{target}.id")]
+    rules = [("collisions", f"{holder}=merge_fields")]
+    done = db.apply(db.plan(rules=rules, references=references))
+    assert db.execute(f"select * from {holder}") == [(1, 1, "n", [1, 7])]
+    db.undo(done.run_id)
+    assert db.contents() == before
+    with pytest.raises(ConfigError, match="can have no rule"):
+        db.plan(rules=rules, references=references, fields=[f"{holder}.held=union"])
+
+
 def test_a_name_within_a_longer_one_is_another_column(db: Database) -> None:
     db.execute(
         LETTER

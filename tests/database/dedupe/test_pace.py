@@ -19,6 +19,7 @@ from fkdoctor.config import Config
 from fkdoctor.database import connect, open_engine, resolve_target
 from fkdoctor.dedupe.pace import Limits
 from fkdoctor.dedupe.progress import Progress
+from fkdoctor.errors import Blocked
 from fkdoctor.ledger.install import install_ledger
 
 Database = Any  # the fixture's class lives in conftest.py
@@ -104,6 +105,10 @@ class Pair:
                 cursor.execute(statement)
                 return cursor.fetchone()[0] if cursor.description else None
 
+    def stop(self, name: str) -> None:
+        """Stops one of the two."""
+        self.run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self.folder / name))
+
 
 PORTS = {"primary": 1, "standby": 2}
 
@@ -132,23 +137,90 @@ def pair(db: Database, superuser: None, major: int) -> Iterator[Pair]:
         for name in PORTS:
             if name == "standby":
                 source = ("-h", str(folder), "-p", str(PORTS["primary"]), "-U", "tester")
+                source += ("-C", "-S", "standby")
                 made.run("pg_basebackup", "-D", str(folder / name), "-R", "-c", "fast", *source)
             made.start(name)
             names.append(name)
         yield made
     finally:
         for name in reversed(names):
-            made.run("pg_ctl", "stop", "-m", "immediate", "-D", str(folder / name))
+            if (folder / name / "postmaster.pid").exists():
+                made.stop(name)
         shutil.rmtree(folder)
+
+
+def prepare(pair: Pair, at_database: Callable[[str], Database]) -> Database:
+    """The primary, with a ledger and rows to merge."""
+    with connect(open_engine(resolve_target(pair.url("primary"), Config(), {}))) as connection:
+        install_ledger(connection)
+    db = at_database(pair.url("primary"))
+    db.execute(ROWS)
+    return db
+
+
+def test_a_replica_in_sync_is_not_waited_for_by_whoever_may_see_it(
+    pair: Pair, at_database: Callable[[str], Database]
+) -> None:
+    db = prepare(pair, at_database)
+    db.execute(
+        """
+        create role nobody login;
+        grant usage on schema fkdoctor to nobody;
+        grant select, insert, update, delete on all tables in schema fkdoctor to nobody;
+        grant all on all tables in schema public to nobody;
+        """
+    )
+    before, path = db.contents(), db.plan()
+    limits = {"limits": Limits(max_lag=60.0)}
+    with pytest.raises(Blocked, match="cannot be seen") as refused:
+        db.apply(path, how=limits, user="nobody")
+    assert "pg_monitor" in refused.value.next
+    assert db.contents() == before
+    db.execute("grant pg_monitor to nobody")
+    waited: list[str] = []
+    report = {"report": lambda progress: waited.append(progress.waiting)}
+    done = db.apply(path, how=limits | report, batch_size=20, user="nobody")
+    assert (done.deleted, set(waited)) == (100, {""})
+
+
+def test_a_replica_that_is_not_connected_is_named_and_one_that_leaves_is_waited_for(
+    pair: Pair, at_database: Callable[[str], Database]
+) -> None:
+    db = prepare(pair, at_database)
+    before, path = db.contents(), db.plan()
+    limits = {"limits": Limits(max_lag=60.0)}
+    gone = "select count(*) from pg_replication_slots where active"
+    pair.stop("standby")
+    while pair.execute("primary", gone):
+        pass
+    with pytest.raises(Blocked, match="cannot be known") as refused:
+        db.apply(path, how=limits)
+    assert "slot standby" in refused.value.why
+    assert db.contents() == before
+    pair.start("standby")
+    while not pair.execute("primary", gone):
+        pass
+    waited: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        if progress.done and not waited and not progress.waiting:
+            pair.stop("standby")
+            while pair.execute("primary", gone):
+                pass
+        if progress.waiting and not waited:
+            waited.append(progress)
+            pair.start("standby")
+
+    done = db.apply(path, how=limits | {"report": report}, batch_size=20)
+    assert done.deleted == 100
+    assert "slot standby, which is not connected" in waited[0].waiting
+    assert 0 < waited[0].done < waited[0].total
 
 
 def test_a_replica_that_is_behind_is_waited_for(
     pair: Pair, at_database: Callable[[str], Database]
 ) -> None:
-    with connect(open_engine(resolve_target(pair.url("primary"), Config(), {}))) as connection:
-        install_ledger(connection)
-    db = at_database(pair.url("primary"))
-    db.execute(ROWS)
+    db = prepare(pair, at_database)
     pair.execute("standby", "select pg_wal_replay_pause()")
     db.execute("update letter set body = 'z'")
     lag = "select coalesce(max(extract(epoch from replay_lag)), 0) from pg_stat_replication"
