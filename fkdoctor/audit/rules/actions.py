@@ -66,12 +66,13 @@ def find_set_default_without_default(schema: Schema) -> Iterator[Evidence]:
 def find_undecided(schema: Schema) -> Iterator[Evidence]:
     """The keys with NO ACTION, which is what one gets without saying anything."""
     for key in schema.foreign_keys:
+        if key.initially_deferred:  # Somebody chose, and the order of the DELETEs does not matter.
+            continue
         if key.enforced and key.on_delete is ReferentialAction.NO_ACTION:
-            when = " (checked at COMMIT)" if key.initially_deferred else ""
             yield Evidence(
                 subject=key.label,
                 detail=(
-                    f"ON DELETE NO ACTION{when}: a row of {with_rows(schema, key.referenced)} "
+                    f"ON DELETE NO ACTION: a row of {with_rows(schema, key.referenced)} "
                     f"can't be deleted while {with_rows(schema, key.referencing)} references it."
                 ),
                 keys=(key,),
@@ -238,7 +239,10 @@ RULES = (
         id="FK019",
         name="undecided-action",
         severity=Severity.INFO,
-        condition="The key is ON DELETE NO ACTION, which is what it is when nothing is said.",
+        condition=(
+            "The key is ON DELETE NO ACTION, which is what it is when nothing is said, and not "
+            "INITIALLY DEFERRED."
+        ),
         effect=(
             "A referenced row can't be deleted before the rows that reference it. Often nobody "
             "chose that, and the first to hear of it is who deletes duplicates or a user's data."

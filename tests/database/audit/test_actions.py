@@ -139,9 +139,13 @@ def test_no_action_is_undecided_and_others_are_not(lab: Any) -> None:
         {
             "unsaid": UP + "create table down (a int references up)",
             "said": UP + "create table down (a int references up on delete no action)",
+            "put_off": UP + "create table down (a int references up initially deferred)",
+            "may_be_put_off": UP + "create table down (a int references up deferrable)",
             "restrict": UP + "create table down (a int references up on delete restrict)",
             "cascade": UP + "create table down (a int references up on delete cascade)",
         }
     )
 
-    assert set(lab.found("FK019")) == {"unsaid", "said"}
+    assert set(lab.found("FK019")) == {"unsaid", "said", "may_be_put_off"}
+    lab.run("insert into put_off.down values (1)")
+    assert not lab.refuses("put_off", "delete from up; delete from down")
