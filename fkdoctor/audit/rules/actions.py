@@ -125,8 +125,12 @@ def null_obstacles(schema: Schema, key: ForeignKey, columns: tuple[str, ...]) ->
             demanded = demanded_not_null(constraint.definition) if constraint.enforced else None
             for name in columns:
                 if demanded and quote(name) in demanded:
-                    obstacle = f"CHECK constraint {quote(constraint.name)} demands a value"
-                    found[f"{obstacle} in {quote(name)}"] = None
+                    obstacle = (
+                        f"CHECK constraint {quote(constraint.name)} demands a value in "
+                        f"{quote(name)}"
+                    )
+                    if obstacle not in found:
+                        found[f"{obstacle}{where}"] = None
     return list(found)
 
 
@@ -151,7 +155,8 @@ def _failing_action(
     detail = (
         f"{action} would write NULL into {columns_of(columns)}, but {listed(obstacles)}: a row of "
         f"{with_rows(schema, key.referenced)} can't {verb} while "
-        f"{with_rows(schema, key.referencing)} references it."
+        f"{with_rows(schema, key.referencing)} references it"
+        f"{' from there' if all(' in partition ' in one for one in obstacles) else ''}."
     )
     writers = _filling_triggers(schema.table(key.referencing))
     if writers:
