@@ -194,8 +194,8 @@ class _Targets:
     def __init__(self, schema: Schema) -> None:
         self._by_name: dict[str, list[tuple[Table, Column]]] = defaultdict(list)
         self._by_key: dict[str, list[tuple[Table, Column]]] = defaultdict(list)
+        self._schema = schema
         self._endings: set[str] = set()
-        referencing = _referencing_columns(schema)
         for table in schema.tables:
             words = table.name.name.lower().split("_")
             self._endings.update("_".join(words[n:]) for n in range(1, len(words)))
@@ -204,8 +204,7 @@ class _Targets:
                 continue
             column = table.column(key.columns[0])
             self._by_name[table.name.name.lower()].append((table, column))
-            # A key that is itself a reference names the other table's rows, not this one's.
-            if _ENDING.fullmatch(column.name) and column.name not in referencing[table.name]:
+            if _ENDING.fullmatch(column.name):
                 self._by_key[column.name].append((table, column))
 
     def named_by(self, table: Table, column: Column, *, elements: bool) -> Likeness | None:
@@ -239,10 +238,28 @@ class _Targets:
         alike = [one for one in self._by_key.get(column.name, ()) if one[0] is not table]
         near = [one for one in alike if one[0].name.schema == table.name.schema]
         fitting = [one for one in near or alike if of_type in (None, one[1].base_type)]
-        if len(fitting) == 1 and len(alike) == 1:
-            target, key = fitting[0]
-            return _likeness(table, column, target, key, "the name of its primary key")
+        owner = self._owner(alike)
+        if owner in fitting:
+            return _likeness(table, column, *owner, "the name of its primary key")
         return None
+
+    def _owner(self, alike: list[tuple[Table, Column]]) -> tuple[Table, Column] | None:
+        """Of tables whose keys have one name the one whose rows it names, if that is clear.
+
+        A primary key that is itself a reference names the rows of the other table.
+        """
+        named = {
+            (table.name, column.name): {
+                key.referenced
+                for key in self._schema.keys_from(table.name)
+                if column.name in key.referencing_columns
+            }
+            or {table.name}
+            for table, column in alike
+        }
+        rows = set().union(*named.values())
+        owners = [one for one in alike if named[one[0].name, one[1].name] == {one[0].name}]
+        return owners[0] if rows == {table.name for table, _ in owners} and len(rows) == 1 else None
 
     def of_kind(self, pair: Polymorph, kind: str) -> tuple[TableName, str] | None:
         """The table and key of the rows of that kind: `Blog::Post` and `blog.post` mean posts."""

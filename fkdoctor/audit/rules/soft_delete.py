@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from fkdoctor.audit.finding import Evidence, Rule, Severity
@@ -23,6 +24,8 @@ from fkdoctor.schema import (
 )
 
 SHOWN = 8
+
+_UNIQUE_BY_ITSELF = re.compile(r"(?:^|_)(?:guid|token|uuid)$")
 
 
 def find_unique_over_deleted(schema: Schema) -> Iterator[Evidence]:
@@ -64,7 +67,9 @@ def occupied_by_deleted(table: Table, index: Index, mark: Column) -> bool:
     key = table.primary_key
     if key and set(key.columns) <= set(plain):
         return False
-    if len(plain) == 1 and table.column(plain[0]).base_type == "uuid":
+    if len(plain) == 1 and (
+        table.column(plain[0]).base_type == "uuid" or _UNIQUE_BY_ITSELF.search(plain[0].lower())
+    ):
         return plain[0].lower().endswith("_id")  # else a name of its own, made by the application
     return not any(_is_generated(table.column(name)) for name in plain)
 

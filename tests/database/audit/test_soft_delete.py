@@ -26,6 +26,7 @@ def test_a_marked_row_keeps_its_value(lab: Any) -> None:
             ),
             "unmarked": UNIQUE.format("email text unique"),
             "generated": UNIQUE.format("token uuid unique, deleted_at timestamptz"),
+            "textual": UNIQUE.format("share_token text unique, deleted_at timestamptz"),
             "numbered": UNIQUE.format("number serial unique, deleted_at timestamptz"),
             "superkey": UNIQUE.format("tenant int, deleted_at timestamptz, unique (tenant, id)"),
             "one_to_one": "create table user_ (id uuid primary key);"

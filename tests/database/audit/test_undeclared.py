@@ -53,6 +53,12 @@ def test_columns_look_like_references_by_name_and_type(lab: Any) -> None:
             "key_of_another": UP.format("finding")
             + "create table score (finding_key int primary key references finding);"
             "create table down (finding_key int)",
+            "key_of_two": UP.format("finding")
+            + "create table score (finding_key int primary key references finding);"
+            "create table other (finding_key int primary key); create table down (finding_key int)",
+            "key_with_an_extension": "create table films (film_nr_key int primary key);"
+            "create table film_text (film_nr_key int primary key references films);"
+            "create table down (film_nr_key int)",
             "other_events": UP.format("events")
             + UP.format("user_audit_events")
             + "create table down (audit_event_id int)",
@@ -68,6 +74,7 @@ def test_columns_look_like_references_by_name_and_type(lab: Any) -> None:
         'camel.down."userId"',
         "own_key_name.down.film_key",
         "itself.node.parent_node_id",
+        "key_with_an_extension.down.film_nr_key",
     }
     assert set(subjects(lab.schema(), "FK049")) == {"polymorphic.down.user_id"}
 
