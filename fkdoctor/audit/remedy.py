@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fkdoctor.identifier import quote, shorten
 from fkdoctor.inspect.coverage import compared_by_cast, compared_collation
-from fkdoctor.schema import ForeignKey, Schema, TableKind, TableName
+from fkdoctor.schema import Column, ForeignKey, Schema, TableKind, TableName
 
 NOT_VALID_ON_PARTITIONED = 18
 """The first version that adds a key to a partitioned table without checking its rows at once."""
@@ -36,11 +36,7 @@ def create_index(schema: Schema, key: ForeignKey, tables: tuple[TableName, ...])
     pairs = schema.column_pairs[key.oid]
     if any(compared_by_cast(*pair) for pair in pairs):
         return None
-    columns = ", ".join(
-        quote(here.name) + (f" COLLATE {collation}" if collation != here.collation else "")
-        for here, there in pairs
-        for collation in (compared_collation(here, there),)
-    )
+    columns = ", ".join(index_part(*pair) for pair in pairs)
     index_on = f"USING gist ({columns})" if key.period else f"({columns})"
     leaves = {leaf.name for leaf in schema.leaves(key.referencing)}
     partitioned = schema.table(key.referencing).kind is TableKind.PARTITIONED
@@ -49,6 +45,12 @@ def create_index(schema: Schema, key: ForeignKey, tables: tuple[TableName, ...])
     return "\n".join(
         _index_partitions(schema, key, key.referencing, index_on, relation_names(schema), None)
     )
+
+
+def index_part(here: Column, there: Column) -> str:
+    """How an index has to name the referencing column `here` to find what references `there`."""
+    collation = compared_collation(here, there)
+    return quote(here.name) + (f" COLLATE {collation}" if collation != here.collation else "")
 
 
 def _index_partitions(

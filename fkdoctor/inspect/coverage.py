@@ -7,11 +7,12 @@ the tests let PostgreSQL delete a row for each shape and look at the plan it too
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
 from fkdoctor.identifier import quote
-from fkdoctor.schema import Column, ForeignKey, Index, Schema, TableName
+from fkdoctor.schema import Column, ForeignKey, Index, Schema, Table, TableName
 
 
 class Support(IntEnum):
@@ -77,7 +78,7 @@ def index_fit(schema: Schema, key: ForeignKey, table: TableName, index: Index) -
 def _judge(schema: Schema, key: ForeignKey, index: Index) -> tuple[Support, str]:
     if not (index.valid and index.ready and index.live):
         return Support.NONE, "is INVALID (its build failed, or is still running)"
-    if not _holds_all_references(key, index):
+    if not _holds_all(key.referencing_columns, index):
         return Support.NONE, f"leaves out references: WHERE {index.predicate}"
     if index.method == "brin":
         return Support.NONE, "is a BRIN index, which finds blocks and not rows"
@@ -133,12 +134,25 @@ def not_null_columns(condition: str) -> frozenset[str] | None:
     return frozenset(match[1] for match in found if match is not None)
 
 
-def _holds_all_references(key: ForeignKey, index: Index) -> bool:
-    """Whether every row with a reference is in the index: any predicate only leaves out NULLs."""
+def _holds_all(columns: Iterable[str], index: Index) -> bool:
+    """Whether every row with values in `columns` is in the index: it leaves out NULLs at most."""
     if index.predicate is None:
         return True
     demanded = not_null_columns(index.predicate)
-    return demanded is not None and demanded <= {quote(name) for name in key.referencing_columns}
+    return demanded is not None and demanded <= {quote(name) for name in columns}
+
+
+def finds_by(table: Table, column: str) -> bool:
+    """Whether an index of the table would find the rows by the column, were it a reference."""
+    return any(
+        index.valid
+        and index.ready
+        and index.live
+        and index.method in ("btree", "hash")
+        and index.keys[0].column == column
+        and _holds_all((column,), index)
+        for index in table.indexes
+    )
 
 
 def compared_collation(referencing: Column, referenced: Column) -> str | None:

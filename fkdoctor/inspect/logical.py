@@ -194,7 +194,11 @@ class _Targets:
     def __init__(self, schema: Schema) -> None:
         self._by_name: dict[str, list[tuple[Table, Column]]] = defaultdict(list)
         self._by_key: dict[str, list[tuple[Table, Column]]] = defaultdict(list)
+        self._schema = schema
+        self._endings: set[str] = set()
         for table in schema.tables:
+            words = table.name.name.lower().split("_")
+            self._endings.update("_".join(words[n:]) for n in range(1, len(words)))
             key = table.primary_key
             if key is None or len(key.columns) != 1 or table.partition_of is not None:
                 continue
@@ -215,23 +219,47 @@ class _Targets:
             return None
         of_type = None if column.base_type in _JSON else column.base_type.removesuffix("[]")
         stem = _snake(match["stem"])
+        at_end = _forms(stem.rpartition("_")[2]) if "_" in stem else ()
+        if self._endings.intersection(_forms(stem)):
+            at_end = ()  # audit_event_id may mean user_audit_events, and hardly means events.
         for names, by in (
             (_forms(stem), "the table's name"),
-            (_forms(stem.rpartition("_")[2]) if "_" in stem else (), "the table's name at its end"),
+            (at_end, "the table's name at its end"),
         ):
             candidates = [one for name in names for one in self._by_name.get(name, ())]
             near = [one for one in candidates if one[0].name.schema == table.name.schema]
             fitting = [one for one in near or candidates if of_type in (None, one[1].base_type)]
             if len(fitting) == 1 and _ends_like(match, fitting[0][1]):
                 target, key = fitting[0]
+                # A row names another of its table by a role (parent_node_id), if it does.
+                if target is table and names is not at_end:
+                    return None
                 return _likeness(table, column, target, key, by)
         alike = [one for one in self._by_key.get(column.name, ()) if one[0] is not table]
         near = [one for one in alike if one[0].name.schema == table.name.schema]
         fitting = [one for one in near or alike if of_type in (None, one[1].base_type)]
-        if len(fitting) == 1 and len(alike) == 1:
-            target, key = fitting[0]
-            return _likeness(table, column, target, key, "the name of its primary key")
+        owner = self._owner(alike)
+        if owner in fitting:
+            return _likeness(table, column, *owner, "the name of its primary key")
         return None
+
+    def _owner(self, alike: list[tuple[Table, Column]]) -> tuple[Table, Column] | None:
+        """Of tables whose keys have one name the one whose rows it names, if that is clear.
+
+        A primary key that is itself a reference names the rows of the other table.
+        """
+        named = {
+            (table.name, column.name): {
+                key.referenced
+                for key in self._schema.keys_from(table.name)
+                if column.name in key.referencing_columns
+            }
+            or {table.name}
+            for table, column in alike
+        }
+        rows = set().union(*named.values())
+        owners = [one for one in alike if named[one[0].name, one[1].name] == {one[0].name}]
+        return owners[0] if rows == {table.name for table, _ in owners} and len(rows) == 1 else None
 
     def of_kind(self, pair: Polymorph, kind: str) -> tuple[TableName, str] | None:
         """The table and key of the rows of that kind: `Blog::Post` and `blog.post` mean posts."""
@@ -294,6 +322,8 @@ class Polymorph:
 
 _KINDS = ("type", "kind", "class", "model", "table")
 _TEXTUAL = {"text", "character varying", "character", "name"}
+# The key of something that is elsewhere: cve and CVE-2021-44228, card and pm_1J5Q.
+_OUTSIDE = re.compile(r"(?:^|_)(?:external|provider|remote)(?:_|$)")
 
 
 @lru_cache(maxsize=1)
@@ -318,5 +348,7 @@ def _find_polymorphs(schema: Schema) -> Iterator[Polymorph]:
             stem = match["stem"]
             names = [f"{stem}_{kind}" for kind in _KINDS] + [f"{stem}{k.title()}" for k in _KINDS]
             kind = next((by_name[name] for name in names if name in by_name), None)
+            if column.base_type in _TEXTUAL and _OUTSIDE.search(stem):
+                continue
             if kind is not None and kind.base_type in _TEXTUAL:
                 yield Polymorph(table=table.name, kind=kind, key=column)

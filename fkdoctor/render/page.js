@@ -15,6 +15,25 @@ function place() {
   picture.classList.toggle("far", scale < 0.35);
   // Names that are shown from afar all the same are as large as near by.
   view.style.setProperty("--name", `${11 / scale}px`);
+  spread();
+}
+// Where few are shown from afar, a name that would lie on another goes below or above it.
+function spread() {
+  const few = picture.classList.contains("few"), size = Math.max(12, 11 / scale), placed = [];
+  for (const box of boxes) {
+    const name = box.querySelector("text");
+    name.removeAttribute("dy");
+    if (!few || box.classList.contains("gone")) continue;
+    const x = +name.getAttribute("x"), y = +name.getAttribute("y");
+    const half = name.textContent.length * size * 0.31;
+    const shift = (step) => Math.ceil(step / 2) * (step % 2 ? 1.2 : -1.2) * size;
+    const lies = (at) => placed.some((one) =>
+      Math.abs(one.x - x) < one.half + half && Math.abs(one.y - at) < size * 1.1);
+    let step = 0;
+    while (lies(y + shift(step))) step++;
+    if (step) name.setAttribute("dy", shift(step).toFixed(1));
+    placed.push({ x, y: y + shift(step), half });
+  }
 }
 function fit(shown) {
   const room = picture.getBoundingClientRect();

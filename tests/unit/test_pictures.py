@@ -241,6 +241,38 @@ def test_a_whole_name_shows_the_cascade_tree_and_a_part_all_that_have_it(
     assert "8 of 8 tables" in draw(report, "s.")
 
 
+def test_names_that_are_shown_from_afar_do_not_lie_on_each_other(
+    make_schema: Make, draw: Callable[[Report, str], str]
+) -> None:
+    around = [f"a_rather_long_name_of_a_table_{number}" for number in range(40)]
+    others = [f"another_{number}" for number in range(400)]
+    keys = [(one, "hub", CASCADE) for one in around] + [(one, "far", CASCADE) for one in others]
+    schema = make_schema(["hub", "far", *around, *others], [*keys, ("hub", "far", CASCADE)])
+    drawn = draw(make_report(schema, rules=()), "s.hub")
+    assert re.search(r'class="[^"]*\bfew\b', drawn)
+
+    (scale,) = re.findall(r'id="view" transform="[^"]*scale\(([\d.]+)\)', drawn)
+    size = max(12, 11 / float(scale))
+    shown = [
+        (x, y, re.search(r' dy="([\d.-]+)"', more), name)
+        for gone, x, y, more, name in re.findall(
+            r'<g class="box([^"]*)".*?<text x="([\d.-]+)" y="([\d.-]+)"([^>]*)>([^<]*)</text>',
+            drawn,
+        )
+        if "gone" not in gone
+    ]
+    places = [
+        (float(x), float(y) + (float(moved[1]) if moved else 0), len(name))
+        for x, y, moved, name in shown
+    ]
+    assert len(places) == 42
+    assert any(moved for _, _, moved, _ in shown)
+    for number, (x, y, length) in enumerate(places):
+        for other_x, other_y, other in places[:number]:
+            apart = abs(x - other_x) >= (length + other) * size * 0.3
+            assert apart or abs(y - other_y) >= size
+
+
 def test_a_browser_draws_and_filters(report: Report, draw: Callable[[Report, str], str]) -> None:
     drawn = draw(report, "s.c")
 

@@ -66,12 +66,13 @@ def find_set_default_without_default(schema: Schema) -> Iterator[Evidence]:
 def find_undecided(schema: Schema) -> Iterator[Evidence]:
     """The keys with NO ACTION, which is what one gets without saying anything."""
     for key in schema.foreign_keys:
+        if key.initially_deferred:  # Somebody chose, and the order of the DELETEs does not matter.
+            continue
         if key.enforced and key.on_delete is ReferentialAction.NO_ACTION:
-            when = " (checked at COMMIT)" if key.initially_deferred else ""
             yield Evidence(
                 subject=key.label,
                 detail=(
-                    f"ON DELETE NO ACTION{when}: a row of {with_rows(schema, key.referenced)} "
+                    f"ON DELETE NO ACTION: a row of {with_rows(schema, key.referenced)} "
                     f"can't be deleted while {with_rows(schema, key.referencing)} references it."
                 ),
                 keys=(key,),
@@ -124,8 +125,12 @@ def null_obstacles(schema: Schema, key: ForeignKey, columns: tuple[str, ...]) ->
             demanded = demanded_not_null(constraint.definition) if constraint.enforced else None
             for name in columns:
                 if demanded and quote(name) in demanded:
-                    obstacle = f"CHECK constraint {quote(constraint.name)} demands a value"
-                    found[f"{obstacle} in {quote(name)}"] = None
+                    obstacle = (
+                        f"CHECK constraint {quote(constraint.name)} demands a value in "
+                        f"{quote(name)}"
+                    )
+                    if obstacle not in found:
+                        found[f"{obstacle}{where}"] = None
     return list(found)
 
 
@@ -150,7 +155,8 @@ def _failing_action(
     detail = (
         f"{action} would write NULL into {columns_of(columns)}, but {listed(obstacles)}: a row of "
         f"{with_rows(schema, key.referenced)} can't {verb} while "
-        f"{with_rows(schema, key.referencing)} references it."
+        f"{with_rows(schema, key.referencing)} references it"
+        f"{' from there' if all(' in partition ' in one for one in obstacles) else ''}."
     )
     writers = _filling_triggers(schema.table(key.referencing))
     if writers:
@@ -238,7 +244,10 @@ RULES = (
         id="FK019",
         name="undecided-action",
         severity=Severity.INFO,
-        condition="The key is ON DELETE NO ACTION, which is what it is when nothing is said.",
+        condition=(
+            "The key is ON DELETE NO ACTION, which is what it is when nothing is said, and not "
+            "INITIALLY DEFERRED."
+        ),
         effect=(
             "A referenced row can't be deleted before the rows that reference it. Often nobody "
             "chose that, and the first to hear of it is who deletes duplicates or a user's data."

@@ -63,7 +63,7 @@ def find_blocked_cascades(schema: Schema) -> Iterator[Evidence]:
             continue
         takers = [
             set(cascades.ways_to(other.referenced))
-            for other in _beside(schema, key)
+            for other in schema.keys_from(key.referencing)
             if takes_from(other, key)
         ]
         # A row of the table that is deleted from is gone itself when its reference is looked at.

@@ -180,7 +180,12 @@ def find_crossings(schema: Schema) -> Iterator[Evidence]:
         )
 
 
-_RECORDS = re.compile(r"(?:^|_)(?:audit|audits|changelog|history|ledger|log|logs|trail)(?:_|$)")
+# What a table holds is named last: audit_events are records, audit_event_filters are not.
+_RECORDS = re.compile(
+    r"(?:^|_)(?:audit|audits|changelog|history|ledger|log|logs|trail)"
+    r"(?:_(?:entry|entries|event|events|item|items|line|lines|message|messages|record|records))?"
+    r"(?:_(?:archive|archived|daily|monthly|old|p?\d+))*$"
+)
 
 
 def find_deleted_records(schema: Schema) -> Iterator[Evidence]:
@@ -298,8 +303,9 @@ RULES = (
         name="deleted-records",
         severity=Severity.INFO,
         condition=(
-            "CASCADE deletes rows of a table with audit, changelog, history, ledger, log or trail "
-            "in its name, from one that has not."
+            "CASCADE deletes rows of a table whose name ends in audit, changelog, history, ledger, "
+            "log or trail (or audit_events, log_entries and the like), from one whose name does "
+            "not."
         ),
         effect="What should tell later what happened to a row goes with the row.",
         remedy=(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from fkdoctor.audit.finding import Evidence, Rule, Severity
-from fkdoctor.audit.remedy import alter_table
+from fkdoctor.audit.remedy import alter_table, create_index
 from fkdoctor.audit.wording import columns_of, listed, with_rows
 from fkdoctor.identifier import quote, shorten
+from fkdoctor.inspect.coverage import Support, index_fit
 from fkdoctor.inspect.graph import keys_into
 from fkdoctor.inspect.soft_delete import live_condition, soft_delete_column
 from fkdoctor.schema import (
@@ -23,6 +25,8 @@ from fkdoctor.schema import (
 
 SHOWN = 8
 
+_UNIQUE_BY_ITSELF = re.compile(r"(?:^|_)(?:guid|token|uuid)$")
+
 
 def find_unique_over_deleted(schema: Schema) -> Iterator[Evidence]:
     """The unique indexes that rows marked as deleted still occupy."""
@@ -30,9 +34,8 @@ def find_unique_over_deleted(schema: Schema) -> Iterator[Evidence]:
         mark = soft_delete_column(schema, table)
         if mark is None or table.partition_of is not None:
             continue
-        for index in table.indexes:
-            if not occupied_by_deleted(table, index, mark):
-                continue
+        occupied = [index for index in table.indexes if occupied_by_deleted(table, index, mark)]
+        for place, index in enumerate(occupied):
             columns = tuple(part.column for part in index.keys if part.column is not None)
             used = _referencing(schema, table.name, columns)
             name = TableName(table.name.schema, index.name)
@@ -50,7 +53,7 @@ def find_unique_over_deleted(schema: Schema) -> Iterator[Evidence]:
                 subject=str(name),
                 detail=detail,
                 tables=(table.name,),
-                sql=None if used else _only_live(table, index, mark, columns),
+                sql=None if used else _only_live(schema, table, mark, occupied[: place + 1]),
             )
 
 
@@ -64,7 +67,9 @@ def occupied_by_deleted(table: Table, index: Index, mark: Column) -> bool:
     key = table.primary_key
     if key and set(key.columns) <= set(plain):
         return False
-    if len(plain) == 1 and table.column(plain[0]).base_type == "uuid":
+    if len(plain) == 1 and (
+        table.column(plain[0]).base_type == "uuid" or _UNIQUE_BY_ITSELF.search(plain[0].lower())
+    ):
         return plain[0].lower().endswith("_id")  # else a name of its own, made by the application
     return not any(_is_generated(table.column(name)) for name in plain)
 
@@ -83,20 +88,46 @@ def _referencing(
     )
 
 
-def _only_live(table: Table, index: Index, mark: Column, columns: tuple[str, ...]) -> str | None:
+def _only_live(schema: Schema, table: Table, mark: Column, going: list[Index]) -> str | None:
+    """The statements that replace the last of `going`, when the others are gone.
+
+    A foreign key that the index serves gets one of its own before: no partial one can serve it.
+    """
+    index = going[-1]
     if table.kind is not TableKind.TABLE or index.method != "btree" or index.nulls_not_distinct:
         return None
     name = shorten(index.name, "_live")
-    listing = ", ".join(map(quote, columns))
+    listing = ", ".join(map(quote, index.columns or ()))
+    own = [
+        create_index(schema, key, (table.name,))
+        for key in schema.keys_from(table.name)
+        if key.enforced and _serves_alone(schema, key, table, index, going)
+    ]
     drop = (
         alter_table(table.name, f"DROP CONSTRAINT {quote(index.constraint)}")
         if index.constraint
         else f"DROP INDEX CONCURRENTLY {TableName(table.name.schema, index.name)};"
     )
-    return (
+    live = (
         f"CREATE UNIQUE INDEX CONCURRENTLY {quote(name)} ON {table.name} ({listing}) "
-        f"WHERE {live_condition(mark)};\n{drop}"
+        f"WHERE {live_condition(mark)};"
     )
+    return "\n".join((*dict.fromkeys(filter(None, own)), live, drop))
+
+
+def _serves_alone(
+    schema: Schema, key: ForeignKey, table: Table, index: Index, going: list[Index]
+) -> bool:
+    """Whether the key is served better with the index than by those that stay."""
+    best = max(
+        (
+            index_fit(schema, key, table.name, one).support
+            for one in table.indexes
+            if one not in going
+        ),
+        default=Support.NONE,
+    )
+    return index_fit(schema, key, table.name, index).support > best
 
 
 def find_cascades_into_marked(schema: Schema) -> Iterator[Evidence]:
@@ -170,7 +201,10 @@ RULES = (
             "What a deleted row had can't be used again: who signs up anew with the same address "
             "is refused. An upsert meets the deleted row, and changes it unseen."
         ),
-        remedy="A unique index over the live rows only, in place of this one.",
+        remedy=(
+            "A unique index over the live rows only, in place of this one; and one of its own for "
+            "a foreign key that this one serves."
+        ),
         check=find_unique_over_deleted,
     ),
     Rule(

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 
 from fkdoctor.audit.finding import Evidence, Rule, Severity
-from fkdoctor.audit.remedy import alter_table
+from fkdoctor.audit.remedy import alter_table, index_part
 from fkdoctor.audit.wording import listed, with_rows
-from fkdoctor.identifier import quote, text_literal
+from fkdoctor.identifier import quote, shorten, text_literal
+from fkdoctor.inspect.coverage import finds_by
 from fkdoctor.inspect.logical import (
     Likeness,
     find_likenesses,
@@ -26,18 +27,15 @@ def find_undeclared(schema: Schema) -> Iterator[Evidence]:
         held = _held(schema, likeness)
         if (likeness.table, likeness.column.name) in polymorphic or held is None:
             continue
-        indexed = any(
-            index.keys and index.keys[0].column == likeness.column.name
-            for index in schema.table(likeness.table).indexes
-        )
+        indexed = finds_by(schema.table(likeness.table), likeness.column.name)
         yield Evidence(
             subject=_label(likeness.table, likeness.column.name),
             detail=(
-                f"{_looks(schema, likeness)}; {'it is indexed' if indexed else 'it has no index'}."
-                f"{held}"
+                f"{_looks(schema, likeness)}; "
+                f"{'it is indexed' if indexed else 'no index finds rows by it'}.{held}"
             ),
             tables=(likeness.table, likeness.target),
-            sql=_adopt(schema, likeness),
+            sql=_adopt(schema, likeness, indexed=indexed),
             toml=_reference_block(likeness),
         )
 
@@ -182,17 +180,20 @@ def _block(source: str, target: str, where: str | None = None) -> str:
     )
 
 
-def _adopt(schema: Schema, likeness: Likeness) -> str | None:
+def _adopt(schema: Schema, likeness: Likeness, *, indexed: bool) -> str | None:
     """SQL that makes it a foreign key; None where that has to check all rows at once."""
     if schema.table(likeness.table).kind is TableKind.PARTITIONED:
         return None
-    name = f"{likeness.table.name}_{likeness.column.name}_fkey"
+    target = schema.table(likeness.target).column(likeness.target_column)
+    part = index_part(likeness.column, target)
+    name = shorten(f"{likeness.table.name}_{likeness.column.name}", "_fkey")
     add = (
         f"ADD CONSTRAINT {quote(name)} FOREIGN KEY ({quote(likeness.column.name)}) "
         f"REFERENCES {likeness.target} ({quote(likeness.target_column)}) NOT VALID"
     )
     return "\n".join(
         (
+            *(() if indexed else (f"CREATE INDEX CONCURRENTLY ON {likeness.table} ({part});",)),
             alter_table(likeness.table, add),
             alter_table(likeness.table, f"VALIDATE CONSTRAINT {quote(name)}"),
         )

@@ -59,6 +59,29 @@ def test_set_null_is_found_exactly_where_it_fails(lab: Any) -> None:
     assert {"not_null", "pair_half", "not_null_in_partition"} <= failing < set(cases)
 
 
+def test_a_partition_that_alone_forbids_null_is_named(lab: Any) -> None:
+    lab.prepare(
+        {
+            "parts": UP
+            + "create table down (z int, a int references up on delete set null)"
+            + " partition by list (z); create table strict partition of down"
+            + " (check (a is not null)) for values in (0);"
+            + "create table loose partition of down for values in (1);",
+            "whole": UP
+            + "create table down (z int, a int references up on delete set null,"
+            + " check (a is not null)) partition by list (z);"
+            + "create table leaf partition of down for values in (0)",
+        }
+    )
+    found = lab.found("FK008")
+    assert "demands a value in a in partition parts.strict: a row of" in found["parts"].detail
+    assert found["parts"].detail.endswith("references it from there.")
+    assert "partition" not in found["whole"].detail
+    lab.run("insert into parts.down values (0, 0), (1, 1)")
+    assert lab.refuses("parts", "delete from up where id = 0")
+    assert not lab.refuses("parts", DELETE)
+
+
 def test_set_null_on_update_is_found_where_it_fails(lab: Any) -> None:
     down = "create table down (a int {} default 1 references up on update set null)"
     cases = lab.prepare(
@@ -139,9 +162,13 @@ def test_no_action_is_undecided_and_others_are_not(lab: Any) -> None:
         {
             "unsaid": UP + "create table down (a int references up)",
             "said": UP + "create table down (a int references up on delete no action)",
+            "put_off": UP + "create table down (a int references up initially deferred)",
+            "may_be_put_off": UP + "create table down (a int references up deferrable)",
             "restrict": UP + "create table down (a int references up on delete restrict)",
             "cascade": UP + "create table down (a int references up on delete cascade)",
         }
     )
 
-    assert set(lab.found("FK019")) == {"unsaid", "said"}
+    assert set(lab.found("FK019")) == {"unsaid", "said", "may_be_put_off"}
+    lab.run("insert into put_off.down values (1)")
+    assert not lab.refuses("put_off", "delete from up; delete from down")

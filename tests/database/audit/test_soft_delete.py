@@ -26,6 +26,7 @@ def test_a_marked_row_keeps_its_value(lab: Any) -> None:
             ),
             "unmarked": UNIQUE.format("email text unique"),
             "generated": UNIQUE.format("token uuid unique, deleted_at timestamptz"),
+            "textual": UNIQUE.format("share_token text unique, deleted_at timestamptz"),
             "numbered": UNIQUE.format("number serial unique, deleted_at timestamptz"),
             "superkey": UNIQUE.format("tenant int, deleted_at timestamptz, unique (tenant, id)"),
             "one_to_one": "create table user_ (id uuid primary key);"
@@ -55,6 +56,35 @@ def test_a_unique_key_that_is_referenced_gets_no_statement(lab: Any) -> None:
     (finding,) = subjects(lab.schema(), "FK045").values()
     assert finding.sql is None
     assert "used.down.down_email_fkey references it" in finding.detail
+
+
+def test_a_key_that_the_index_serves_keeps_an_index(lab: Any) -> None:
+    project = "create table project (id int primary key);"
+    marked = "project_id int references project, name text, number int, deleted_at timestamptz"
+    lab.prepare(
+        {
+            "alone": project + UNIQUE.format(f"{marked}, unique (project_id, name)"),
+            "twice": project
+            + UNIQUE.format(f"{marked}, unique (project_id, name), unique (project_id, number)"),
+            "another": project
+            + UNIQUE.format(f"{marked}, unique (project_id, name)")
+            + "create index on up (project_id)",
+            "served_by_none": project + UNIQUE.format(f"{marked}, unique (name, project_id)"),
+        }
+    )
+    before = subjects(lab.schema(), "FK001").keys()
+    found = subjects(lab.schema(), "FK045")
+    assert [name.split(".")[0] for name, one in found.items() if "(project_id);" in one.sql] == [
+        "alone",
+        "twice",
+    ]
+    for finding in found.values():
+        lab.run_each(finding.sql)
+
+    assert subjects(lab.schema(), "FK045") == {}
+    assert (
+        subjects(lab.schema(), "FK001").keys() == before == {"served_by_none.up.up_project_id_fkey"}
+    )
 
 
 def test_the_column_that_the_configuration_names_is_known(lab: Any) -> None:

@@ -50,3 +50,10 @@ def test_near_misses_are_left_alone(lab: Any) -> None:
         + "create table e.down (a int references a.up on delete restrict);"
     )
     assert findings(lab) == {}
+
+
+def test_a_schema_with_both_keys_disagrees_with_itself_alone(lab: Any) -> None:
+    both = "alter table {0}.down add foreign key (a) references {0}.up on delete cascade;"
+    lab.run("".join(tenant(name, "restrict", both.format(name)) for name in ("a", "b")))
+    assert findings(lab) == {}
+    assert [one.rule.id for one in audit_schema(lab.schema())].count("FK012") == 2

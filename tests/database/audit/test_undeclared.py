@@ -50,6 +50,20 @@ def test_columns_look_like_references_by_name_and_type(lab: Any) -> None:
             "composite": "create table users (t int, id int, primary key (t, id));"
             "create table down (user_id int)",
             "polymorphic": UP.format("users") + "create table down (user_type text, user_id int)",
+            "key_of_another": UP.format("finding")
+            + "create table score (finding_key int primary key references finding);"
+            "create table down (finding_key int)",
+            "key_of_two": UP.format("finding")
+            + "create table score (finding_key int primary key references finding);"
+            "create table other (finding_key int primary key); create table down (finding_key int)",
+            "key_with_an_extension": "create table films (film_nr_key int primary key);"
+            "create table film_text (film_nr_key int primary key references films);"
+            "create table down (film_nr_key int)",
+            "other_events": UP.format("events")
+            + UP.format("user_audit_events")
+            + "create table down (audit_event_id int)",
+            "own_name": "create table reactions (id int primary key, reaction_id int)",
+            "outside": "create table down (external_type text, external_id text)",
         }
     )
     assert set(subjects(lab.schema(), "FK048")) == {
@@ -60,8 +74,36 @@ def test_columns_look_like_references_by_name_and_type(lab: Any) -> None:
         'camel.down."userId"',
         "own_key_name.down.film_key",
         "itself.node.parent_node_id",
+        "key_with_an_extension.down.film_nr_key",
     }
     assert set(subjects(lab.schema(), "FK049")) == {"polymorphic.down.user_id"}
+
+
+def test_what_is_pasted_adopts_the_reference_and_leaves_it_indexed(lab: Any) -> None:
+    long = "a_table_with_a_name_that_is_nearly_as_long_as_names_may_be"
+    lab.prepare(
+        {
+            "bare": UP.format("users") + f"create table {long} (user_id int)",
+            "partial": UP.format("users")
+            + "create table down (user_id int, gone boolean);"
+            + "create index on down (user_id) where not gone",
+            "not_null": UP.format("users")
+            + "create table down (user_id int);"
+            + "create index on down (user_id) where user_id is not null",
+        }
+    )
+    hints = subjects(lab.schema(), "FK048")
+    indexed = {one for one, hint in hints.items() if "it is indexed" in hint.detail}
+    assert indexed == {"not_null.down.user_id"}
+    for hint in hints.values():
+        lab.run_each(hint.sql)
+
+    schema = lab.schema()
+    assert {key.name for key in schema.foreign_keys} == {
+        "down_user_id_fkey",
+        f"{long}_user_id"[:58] + "_fkey",
+    }
+    assert subjects(schema, "FK048") == subjects(schema, "FK001") == {}
 
 
 def test_arrays_look_like_references_by_their_elements(lab: Any) -> None:
