@@ -239,6 +239,25 @@ def test_rows_that_collide_and_go_keep_their_values_for_undo(db: Database) -> No
     assert db.contents() == before
 
 
+def test_a_row_that_collides_goes_together_with_those_that_its_values_lead_to(
+    db: Database,
+) -> None:
+    db.execute(
+        LETTER
+        + """create table visit (id int primary key, letter int references letter, unique (letter),
+            letters int[]);
+        insert into visit values (1, 4, null), (2, 5, '{2}'), (3, 1, '{6}');"""
+    )
+    before = db.contents()
+    made, path = plan(db, array(), rules=(("collisions", "visit=keep_survivors"),))
+    assert (made.clusters, made.survivors) == (1, 2)
+    done = db.apply(path, batch_size=1)
+    assert done.stale == ()
+    assert db.execute("select * from visit order by id") == [(1, 4, None), (3, 1, [6])]
+    db.undo(done.run_id)
+    assert db.contents() == before
+
+
 def test_rows_whose_identity_moves_are_found_again(db: Database) -> None:
     db.execute(
         LETTER
