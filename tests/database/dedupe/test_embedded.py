@@ -272,6 +272,23 @@ def test_rows_whose_identity_moves_are_found_again(db: Database) -> None:
     assert db.contents() == before
 
 
+def test_rows_whose_identity_moves_after_their_values_are_found_again(db: Database) -> None:
+    db.execute(
+        LETTER
+        + """create table visit (id int primary key, letter int references letter, unique (letter));
+        insert into visit values (1, 1), (2, 2);
+        create table note (letter int references letter, n int, visits int[],
+            primary key (letter, n));
+        insert into note values (2, 1, '{2}'), (5, 2, '{2,1}');"""
+    )
+    before = db.contents()
+    visits = ReferenceConfig(source="public.note.visits[]", target="public.visit.id")
+    done = db.apply(plan(db, visits, rules=(("collisions", "visit=keep_survivors"),))[1])
+    assert db.execute("select * from note order by n") == [(1, 1, [1]), (4, 2, [1])]
+    assert db.undo(done.run_id).kept == ()
+    assert db.contents() == before
+
+
 def test_what_cannot_be_done_is_refused_by_name(db: Database) -> None:
     db.execute(
         LETTER
