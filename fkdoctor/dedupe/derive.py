@@ -38,6 +38,7 @@ from fkdoctor.statement.embedded import (
     EmbeddedTable,
     create_embedded,
     select_embedded_ties,
+    select_member_ties,
     select_shared_ties,
 )
 from fkdoctor.statement.image import Demotion, ImageTable
@@ -160,6 +161,8 @@ def derive_collisions(connection: Connection, derivation: Derivation) -> None:
     for embedded in derivation.embedded():
         fill_embedded(connection, embedded)
         _tie(connection, derivation, select_embedded_ties(embedded))
+        if embedded.going:
+            _tie(connection, derivation, select_member_ties(embedded))
     for one, other in combinations(derivation.embedded(), 2):
         if one.place == other.place:
             _tie(connection, derivation, select_shared_ties(one, other))

@@ -257,14 +257,11 @@ def _binds(undo: _Undo, step: _Step, clusters: Sequence[int]) -> dict[str, objec
         "at_step": step.number,
         "clusters": list(clusters),
         "returning": [other.number for other in alike if other.action != "delete"],
+        # Of these, entries are renamed that the run said may move.
         "siblings": [
             other.number
             for other in alike
-            if other.number != step.number
-            and (
-                other.action == "update"
-                or (other.action == "repoint" and set(other.columns) & set(other.key_columns))
-            )
+            if other.number != step.number and other.action != "delete"
         ],
     }
 

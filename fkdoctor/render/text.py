@@ -19,6 +19,9 @@ from fkdoctor.schema import ForeignKey, MatchType, ReferentialAction
 
 _COLOURS = {Mark.GOOD: "green", Mark.CAUTION: "yellow", Mark.BAD: "red"}
 _SEVERITY_COLOURS = {Severity.INFO: "cyan", Severity.WARNING: "yellow", Severity.ERROR: "red"}
+SHOWN = 25
+"""So many info findings of a rule are told one by one; errors and warnings all are."""
+
 _HEADINGS = {Severity.ERROR: "ERRORS", Severity.WARNING: "WARNINGS", Severity.INFO: "INFO"}
 
 
@@ -118,7 +121,9 @@ def _rule_lines(
     yield click.style(f"{SEVERITY_MARKS[severity]} {rule.id} {rule.name}", fg=colour)
     yield _prose(f"Why it hurts: {rule.effect}", "  ", width)
     yield _prose(f"What to do: {rule.remedy}", "  ", width)
-    for finding in findings:
+    every = list(findings)
+    shown = every if severity > Severity.INFO else every[:SHOWN]
+    for finding in shown:
         yield f"  {click.style(finding.rule.id, fg=colour)} {finding.subject}"
         yield _prose(finding.detail, "    ", width)
         for line in (finding.sql or "").splitlines():
@@ -127,6 +132,8 @@ def _rule_lines(
             yield "    In fkdoctor.toml:"
             for line in finding.toml.splitlines():
                 yield click.style(f"      {line}", fg="blue")
+    if more := len(every) - len(shown):
+        yield f"  and {more:,} more, which the other formats list (--format html, json, ...)"
     yield ""
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Row
 
 from fkdoctor.errors import Refused, UnknownName
 from fkdoctor.identifier import quote, quote_all
+from fkdoctor.inspect.coverage import Support, key_coverage
 from fkdoctor.inspect.graph import partition_family
 from fkdoctor.revise.ddl import block, literal, refuse
 from fkdoctor.revise.executor import Executor
@@ -47,7 +48,23 @@ def make_partial(
     for owner, name in chosen:
         change_form(executor, partial(_plan_partial, executor, owner, name, column))
     clear_unfinished(executor, table, column)
+    _warn_of_lost_indexes(executor, table)
     return bool(chosen)
+
+
+def _warn_of_lost_indexes(executor: Executor, table: TableName) -> None:
+    """A foreign key finds deleted rows too, so the index of its unique key serves it no more."""
+    schema = executor.read_schema()
+    for key in (key for name in partition_family(schema, table) for key in schema.keys_from(name)):
+        coverage = key_coverage(schema, key)
+        changed = [fit for fit in coverage.near_misses if recall(fit.index.comment) is not None]
+        if changed and coverage.support is not Support.FULLY:
+            executor.warn(
+                key.label,
+                f"{quote(changed[0].index.name)} serves it no more, since it leaves deleted rows "
+                f"out: a DELETE in {key.referenced} reads all of {key.referencing}; build another "
+                "with op.add_reference_index",
+            )
 
 
 def is_changed(executor: Executor, table: TableName) -> bool:

@@ -386,6 +386,30 @@ def select_embedded_ties(embedded: EmbeddedTable) -> Query:
     return sa.select(clusters).where(f.cardinality(clusters) > 1).distinct()
 
 
+def select_member_ties(embedded: EmbeddedTable) -> Query:
+    """Which clusters meet where a member holds a reference to a duplicate of another one: an
+    integer[] a row.
+
+    The member is of the referencing table; that its reference moves changes it.
+    """
+    assert embedded.going is not None
+    rows, own, map_ = embedded.rows("holding"), embedded.going, embedded.members.clause.alias("map")
+    mine = own.clause.alias("mine")
+    source, text, _ = _elements(embedded, rows)
+    here = equal(
+        [rows.c[name] for name in own.key_columns], own.values("member", own.key_columns, mine)
+    )
+    query = (
+        sa.select(postgresql.array([mine.c.cluster, map_.c.cluster]))
+        .select_from(source.join(mine, here).join(map_, embedded.leads_to(text, map_)))
+        .where(mine.c.cluster != map_.c.cluster)
+        .distinct()
+    )
+    if embedded.reference.condition is not None:
+        query = query.where(holds(embedded.table, embedded.reference.condition, rows))
+    return alone(query, embedded.table, rows)
+
+
 def select_shared_ties(one: EmbeddedTable, other: EmbeddedTable) -> Query:
     """Which clusters meet in one row by two references in one column: an integer[] a row."""
     first, second = one.clause, other.clause

@@ -92,6 +92,26 @@ Audited database mlops on PostgreSQL 18.0: 3 tables in 1 schema (mlops), 2 forei
     )
 
 
+@pytest.mark.parametrize(
+    ("severity", "shown"), [(Severity.INFO, text.SHOWN), (Severity.WARNING, 40)]
+)
+def test_many_info_findings_of_a_rule_are_folded(
+    make_schema: Callable[..., Schema], severity: Severity, shown: int
+) -> None:
+    keys = [("mlops.a", "mlops.b", NO_ACTION)] * 40
+
+    def check_all(schema: Schema) -> Iterator[Evidence]:
+        for key in schema.foreign_keys:
+            yield Evidence(subject=key.label, detail="It hurts.", keys=(key,))
+
+    rule = replace(RULE, severity=severity, check=check_all)
+    report = make_report(make_schema(["mlops.a", "mlops.b"], keys), rules=(rule,))
+    told = text.render_report(report)
+    assert told.count("    It hurts.") == shown
+    assert ("and 15 more, which the other formats list" in told) is (shown < 40)
+    assert len(json.loads(report_as_json(report))["findings"]) == 40
+
+
 def test_a_database_without_keys_says_so(make_schema: Callable[..., Schema]) -> None:
     report = make_report(make_schema([]), rules=())
 

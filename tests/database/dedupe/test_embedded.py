@@ -239,6 +239,25 @@ def test_rows_that_collide_and_go_keep_their_values_for_undo(db: Database) -> No
     assert db.contents() == before
 
 
+def test_a_row_that_collides_goes_together_with_those_that_its_values_lead_to(
+    db: Database,
+) -> None:
+    db.execute(
+        LETTER
+        + """create table visit (id int primary key, letter int references letter, unique (letter),
+            letters int[]);
+        insert into visit values (1, 4, null), (2, 5, '{2}'), (3, 1, '{6}');"""
+    )
+    before = db.contents()
+    made, path = plan(db, array(), rules=(("collisions", "visit=keep_survivors"),))
+    assert (made.clusters, made.survivors) == (1, 2)
+    done = db.apply(path, batch_size=1)
+    assert done.stale == ()
+    assert db.execute("select * from visit order by id") == [(1, 4, None), (3, 1, [6])]
+    db.undo(done.run_id)
+    assert db.contents() == before
+
+
 def test_rows_whose_identity_moves_are_found_again(db: Database) -> None:
     db.execute(
         LETTER
@@ -249,6 +268,23 @@ def test_rows_whose_identity_moves_are_found_again(db: Database) -> None:
     before = db.contents()
     done = db.apply(plan(db, array())[1], batch_size=1)
     assert db.execute("select * from visit order by n") == [(1, 1, [1]), (4, 2, [1, 4])]
+    assert db.undo(done.run_id).kept == ()
+    assert db.contents() == before
+
+
+def test_rows_whose_identity_moves_after_their_values_are_found_again(db: Database) -> None:
+    db.execute(
+        LETTER
+        + """create table visit (id int primary key, letter int references letter, unique (letter));
+        insert into visit values (1, 1), (2, 2);
+        create table note (letter int references letter, n int, visits int[],
+            primary key (letter, n));
+        insert into note values (2, 1, '{2}'), (5, 2, '{2,1}');"""
+    )
+    before = db.contents()
+    visits = ReferenceConfig(source="public.note.visits[]", target="public.visit.id")
+    done = db.apply(plan(db, visits, rules=(("collisions", "visit=keep_survivors"),))[1])
+    assert db.execute("select * from note order by n") == [(1, 1, [1]), (4, 2, [1])]
     assert db.undo(done.run_id).kept == ()
     assert db.contents() == before
 

@@ -157,6 +157,27 @@ def test_a_unique_key_that_cannot_be_partial_stays_and_is_named_with_the_reason(
     assert reason[1:] in caught.value.why
 
 
+def test_a_foreign_key_that_loses_its_index_by_that_is_named(
+    execute: Execute, operate: Operate, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(
+        TABLE
+        + """create table sender (id int primary key); create table box (id int primary key);
+        alter table letter add sender_id int unique references sender,
+            add box_id int unique references box;
+        create index on letter (box_id);"""
+    )
+    with caplog.at_level("WARNING"):
+        operate(_add())
+    (told,) = caplog.messages
+    assert told.startswith("public.letter.letter_sender_id_fkey: letter_sender_id_key serves it no")
+    assert "a DELETE in public.sender reads all of public.letter" in told
+    with caplog.at_level("WARNING"):
+        operate(lambda op: op.add_reference_index("letter", ["sender_id"], schema="public"))
+        operate(_add())
+    assert len(caplog.messages) == 1
+
+
 def test_only_the_keys_that_are_named_are_changed(
     execute: Execute, operate: Operate, dump: Dump
 ) -> None:
