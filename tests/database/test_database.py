@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 
 import psycopg2
@@ -344,7 +345,7 @@ def test_the_settings_of_a_database_do_not_change_what_is_read(
         """
     )
     after = inspect_after(f'alter database "{before.database}" set {setting}')
-    assert after == before
+    assert astuple(after) == astuple(before)
 
 
 def test_a_standby_is_read_like_its_primary(tmp_path: Path, inspect_at: Inspect) -> None:
@@ -379,7 +380,7 @@ def test_a_standby_is_read_like_its_primary(tmp_path: Path, inspect_at: Inspect)
             address = f"host={copy} user=postgres dbname=postgres"
             _await(lambda: psycopg2.connect(address).close())
             assert _ask(address, "select pg_catalog.pg_is_in_recovery()") is True
-            assert inspect_at(address) == inspect_at(primary.url())
+            assert astuple(inspect_at(address)) == astuple(inspect_at(primary.url()))
         finally:
             standby.send_signal(signal.SIGINT)
             standby.wait()
@@ -441,7 +442,7 @@ def test_a_database_behind_a_transaction_pooler_is_read(
         cursor.execute("set search_path = up; set statement_timeout = '1min'")
         other.rollback()
         for _ in range(5):
-            assert inspect_at(pooled_url) == direct
+            assert astuple(inspect_at(pooled_url)) == astuple(direct)
         target = resolve_target(pooled_url, Config(), {})
         with connect(open_engine(target)) as one, connect(open_engine(target)) as two:
             with read_snapshot(one), read_snapshot(two):

@@ -190,6 +190,8 @@ CLEAN = """
         for name in select nspname from pg_namespace
             where nspname !~ '^pg_' and nspname not in ('information_schema', 'fkdoctor')
         loop execute format('drop schema %I cascade', name); end loop;
+        for name in select pubname from pg_publication
+        loop execute format('drop publication %I', name); end loop;
     end $$;
     create schema public; grant usage on schema public to public;
     truncate fkdoctor.run, fkdoctor.step, fkdoctor.journal, fkdoctor.redirect restart identity;
