@@ -20,6 +20,7 @@ from fkdoctor.statement import lookahead as sql
 from fkdoctor.statement.embedded import (
     EmbeddedTable,
     count_embedded,
+    find_lost,
     find_matrices,
     find_own,
 )
@@ -92,6 +93,12 @@ def _find_embedded_wrongs(connection: Connection, embedded: EmbeddedTable) -> It
             "it has arrays of several dimensions",
             find_matrices(embedded),
         )
+    yield from _find(
+        connection,
+        reference.label,
+        "its survivors have no value to reference for rows",
+        find_lost(embedded),
+    )
     if reference.referencing == reference.referenced:
         yield from _find(
             connection,

@@ -180,19 +180,23 @@ def _elements(embedded: EmbeddedTable, rows: FromClause) -> tuple[FromClause, An
     return rows.join(elements, sa.true()), elements.c.value, elements
 
 
-def _select_hits(embedded: EmbeddedTable, *more: ColumnElement[Any]) -> Query:
-    """The rows that reference duplicates and stay, once for each reference, with its `cluster`."""
+def _select_hits(embedded: EmbeddedTable, *, without_keep: bool = False) -> Query:
+    """The rows that reference duplicates and stay, once for each reference, with its `cluster`.
+
+    With `without_keep`, only duplicates in whose place there is nothing to reference.
+    """
     rows, map_ = embedded.rows("holding"), embedded.members.clause.alias("map")
     source, text, _ = _elements(embedded, rows)
     query = sa.select(
         *(rows.c[name].label(f"key_{i}") for i, name in enumerate(embedded.identity)),
         map_.c.cluster,
-        *more,
     ).select_from(source.join(map_, embedded.leads_to(text, map_)))
     if embedded.reference.condition is not None:
         query = query.where(holds(embedded.table, embedded.reference.condition, rows))
     if embedded.going:
         query = query.where(~is_going(embedded.going, rows))
+    if without_keep:
+        query = query.where(embedded.keep(map_).is_(None))
     return alone(query, embedded.table, rows)
 
 
@@ -202,6 +206,14 @@ def count_hits(embedded: EmbeddedTable) -> Query:
     keys = [hits.c[f"key_{i}"] for i in range(len(embedded.identity))]
     each = sa.select(*keys).distinct().subquery("each")
     return sa.select(sa.func.count()).select_from(each)
+
+
+def find_lost(embedded: EmbeddedTable) -> Query:
+    """The rows that stay and reference one that goes with none in its place: their identity, at
+    most ten."""
+    hits = _select_hits(embedded, without_keep=True).subquery("hits")
+    key = text_array([hits.c[f"key_{i}"] for i in range(len(embedded.identity))])
+    return sa.select(key).distinct().limit(10)
 
 
 def find_own(embedded: EmbeddedTable) -> Query:

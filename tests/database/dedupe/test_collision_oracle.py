@@ -86,7 +86,8 @@ def check(db: Database, major: int, world: World) -> None:
         merged = read(db, before)
         assert merged == before.contents()
         assert_nothing_dangles(before, edited, merged)
-        if done.stale == ():
+        # What was left out may fit since a row that was in the way was edited.
+        if done.stale == () and not (world.edits and planned != wanted):
             again = plan_dedupe(connection, schema, plan.table, criteria, path)
             assert (again.duplicates, again.resolutions) == (0, ())
         back = undo_dedupe(connection, done.run_id, batch_size=world.batch_size)

@@ -289,6 +289,22 @@ def test_rows_whose_identity_moves_after_their_values_are_found_again(db: Databa
     assert db.contents() == before
 
 
+def test_a_value_that_leads_to_a_link_that_goes_is_refused(db: Database) -> None:
+    db.execute(
+        LETTER
+        + """create table link (id int primary key, one int references letter,
+            other int references letter);
+        insert into link values (1, 1, 2), (2, 4, 6);
+        create table note (id int primary key, links int[]);
+        insert into note values (7, '{2,1}'), (8, '{2}');"""
+    )
+    links = ReferenceConfig(source="public.note.links[]", target="public.link.id")
+    made, _ = plan(db, links, rules=(("links", "link=delete"),))
+    (obstacle,) = made.obstacles
+    assert obstacle.subject == "public.note.links"
+    assert obstacle.reason == "its survivors have no value to reference for rows: (7)"
+
+
 def test_what_cannot_be_done_is_refused_by_name(db: Database) -> None:
     db.execute(
         LETTER
