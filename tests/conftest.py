@@ -39,8 +39,11 @@ from fkdoctor.embedded.binaries import find_client
 
 FILE_COPY = 150000
 
-# How long an example takes says more of the machine than of what is tested.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# How long an example takes says more of the machine than of what is tested. The same ones are drawn
+# each time, unless somebody asks for a number of them.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, derandomize="FKDOCTOR_EXAMPLES" not in os.environ
+)
 hypothesis.settings.load_profile("untimed")
 
 # A shell makes its background jobs ignore Ctrl-C, and all that they start inherits it.
