@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -101,16 +101,3 @@ def _triggers(key: ForeignKey) -> Iterator[KeyTrigger]:
     yield from key.triggers
     for clone in key.clones:
         yield from clone.triggers
-
-
-def silent_keys(
-    schema: Schema, order: FiringOrder, keys: Iterable[ForeignKey]
-) -> tuple[ForeignKey, ...]:
-    """The keys of which some table that is referenced does not fire on DELETE as it should."""
-    silent = []
-    for key in keys:
-        for leaf in schema.leaves(key.referenced):
-            if not any(firing.key is key for firing in order.on(leaf.name, Event.DELETE)):
-                silent.append(key)
-                break
-    return tuple(silent)

@@ -115,9 +115,7 @@ def _compared_columns(schema: Schema, table: Table) -> Iterator[str]:
             yield from (*key.referencing_columns, *key.referenced_columns)
         for index in member.indexes:
             if index.unique:
-                yield from (part.column or "" for part in index.keys)
-            if index.unique and index.columns is None:
-                yield from (column.name for column in member.columns)
+                yield from index.columns or (column.name for column in member.columns)
 
 
 def _forecast(

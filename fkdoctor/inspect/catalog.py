@@ -22,7 +22,6 @@ from fkdoctor.statement.statistics import find_upserting_statements
 # First those that print definitions, which look at the present: the sooner after the snapshot, the
 # less can have been dropped meanwhile.
 _QUERIES = (
-    "index_definitions",
     "indexes",
     "columns",
     "foreign_keys",
@@ -100,10 +99,10 @@ def _read_schema(connection: Connection, statement_timeout: int, index_definitio
 
 
 def _read_catalog(connection: Connection, index_definitions: bool) -> Catalog:
-    rows: dict[str, Rows] = {}
+    rows: dict[str, Rows] = {"index_definitions": ()}
     unread = []
-    asked = _QUERIES[0 if index_definitions else 1 :]
-    for name in (*asked, "upserting_statements"):
+    definitions = ("index_definitions",) if index_definitions else ()
+    for name in (*definitions, *_QUERIES, "upserting_statements"):
         savepoint = connection.begin_nested()
         try:
             rows[name] = (
@@ -122,7 +121,7 @@ def _read_catalog(connection: Connection, index_definitions: bool) -> Catalog:
             unread.append(Unread(subject=name.replace("_", " "), reason=reason))
         else:
             savepoint.commit()
-    return Catalog(rows={"index_definitions": (), **rows}, unread=tuple(unread))
+    return Catalog(rows=rows, unread=tuple(unread))
 
 
 _NOT_LOADED = "55000"

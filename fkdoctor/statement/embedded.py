@@ -7,7 +7,7 @@ the `value` that its column will hold, and the `clusters` that change it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -404,22 +404,17 @@ def select_member_ties(embedded: EmbeddedTable) -> Query:
 
     The member is of the referencing table; that its reference moves changes it.
     """
-    assert embedded.going is not None
-    rows, own, map_ = embedded.rows("holding"), embedded.going, embedded.members.clause.alias("map")
+    own = embedded.going
+    assert own is not None
     mine = own.clause.alias("mine")
-    source, text, _ = _elements(embedded, rows)
-    here = equal(
-        [rows.c[name] for name in own.key_columns], own.values("member", own.key_columns, mine)
-    )
-    query = (
-        sa.select(postgresql.array([mine.c.cluster, map_.c.cluster]))
-        .select_from(source.join(mine, here).join(map_, embedded.leads_to(text, map_)))
-        .where(mine.c.cluster != map_.c.cluster)
+    hits = _select_hits(replace(embedded, going=None)).subquery("hits")
+    here = equal(embedded.key(hits), own.values("member", embedded.identity, mine))
+    return (
+        sa.select(postgresql.array([mine.c.cluster, hits.c.cluster]))
+        .select_from(hits.join(mine, here))
+        .where(mine.c.cluster != hits.c.cluster)
         .distinct()
     )
-    if embedded.reference.condition is not None:
-        query = query.where(holds(embedded.table, embedded.reference.condition, rows))
-    return alone(query, embedded.table, rows)
 
 
 def select_shared_ties(one: EmbeddedTable, other: EmbeddedTable) -> Query:

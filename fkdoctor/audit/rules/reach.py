@@ -18,7 +18,7 @@ from fkdoctor.inspect.graph import (
     keys_within,
     with_keys,
 )
-from fkdoctor.schema import ForeignKey, Index, ReferentialAction, Schema, Table, TableName
+from fkdoctor.schema import ForeignKey, ReferentialAction, Schema, TableName
 
 DEEP, WIDE, MANY_ROWS = 3, 10, 10_000
 """From how many levels, tables, or rows for one that is deleted, a cascade is worth knowing."""
@@ -212,16 +212,13 @@ def find_wide_writing(schema: Schema) -> Iterator[Evidence]:
         here, there = schema.row_estimate(key.referencing), schema.row_estimate(key.referenced)
         if not here or not there or here / there < MANY_ROWS:
             continue
-        table = schema.table(key.referencing)
-        written = set(key.written_columns)
-        renewed = any(_holds(index, written) for index in _of_rows(schema, table))
         yield Evidence(
             subject=key.label,
             detail=(
                 f"The DELETE of one row of {with_rows(schema, key.referenced)} changes "
                 f"{columns_of(key.written_columns)} in up to {here / there:,.0f} rows of "
                 f"{with_rows(schema, key.referencing)} on average, and each is written anew"
-                f"{_in_indexes(schema, table) if renewed else ''}."
+                f"{_in_indexes(schema, key)}."
             ),
             keys=(key,),
         )
@@ -231,21 +228,20 @@ BRIN_STAYS = 16
 """The first version in which a change of what a BRIN index holds leaves the other indexes alone."""
 
 
-def _of_rows(schema: Schema, table: Table) -> list[Index]:
-    """The indexes that take an entry for a row that is written anew."""
-    return [index for index in table.indexes if index.method != "brin" or schema.major < BRIN_STAYS]
-
-
-def _holds(index: Index, columns: set[str]) -> bool:
-    names = {*index.include, *(part.column for part in index.keys)}
-    return not names.isdisjoint(columns)
-
-
-def _in_indexes(schema: Schema, table: Table) -> str:
-    number = len(_of_rows(schema, table))
-    return (
-        f", with an entry in each of its {number} indexes" if number > 1 else ", and in its index"
-    )
+def _in_indexes(schema: Schema, key: ForeignKey) -> str:
+    """What a row that is written anew costs in indexes: an entry in each, if one has the column."""
+    indexes = [
+        index
+        for index in schema.table(key.referencing).indexes
+        if index.method != "brin" or schema.major < BRIN_STAYS
+    ]
+    held = {name for index in indexes for name in index.include}
+    held |= {part.column for index in indexes for part in index.keys if part.column}
+    if held.isdisjoint(key.written_columns):
+        return ""
+    if len(indexes) == 1:
+        return ", and in its index"
+    return f", with an entry in each of its {len(indexes)} indexes"
 
 
 RULES = (
